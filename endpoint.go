@@ -1,0 +1,242 @@
+package belfry
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// maxEndpoint is the longest endpoint we keep, in octets (SEC-01). The longest
+// seen in the field, Microsoft's, are under 700.
+const maxEndpoint = 2048
+
+// An Endpoint is a push resource's URL. It is hostile input, since a browser
+// chose it, and a bearer secret, since whoever knows it may post to it
+// (RFC 8030 §8.3): it prints as host and hash. Only [PushHosts.Endpoint] makes
+// one from text.
+type Endpoint struct{ url string }
+
+// StoredEndpoint is the endpoint as this house wrote it down. It is not checked
+// again here; sending does that (SEC-02).
+func StoredEndpoint(url string) Endpoint { return Endpoint{url} }
+
+// Reveal returns the URL, for the request itself and for an export that was asked for.
+func (e Endpoint) Reveal() string { return e.url }
+
+// Hash is the endpoint's name in the store, SHA-256 of the URL.
+func (e Endpoint) Hash() [32]byte { return sha256.Sum256([]byte(e.url)) }
+
+// Host is the push service's host, with the port where it is not the default.
+func (e Endpoint) Host() string {
+	_, rest, _ := strings.Cut(e.url, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return host
+}
+
+// Origin is the push service's origin, the audience of a VAPID token (RFC 8292 §2).
+func (e Endpoint) Origin() string {
+	scheme, _, found := strings.Cut(e.url, "://")
+	if !found {
+		return ""
+	}
+	return scheme + "://" + e.Host()
+}
+
+func (e Endpoint) String() string {
+	if e.url == "" {
+		return "[no endpoint]"
+	}
+	h := e.Hash()
+	return e.Host() + "/#" + hex.EncodeToString(h[:4])
+}
+func (e Endpoint) Format(w fmt.State, _ rune)   { io.WriteString(w, e.String()) }
+func (e Endpoint) LogValue() slog.Value         { return slog.StringValue(e.String()) }
+func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// builtinHosts are the push services of the browsers in use: Google, Mozilla,
+// Apple and Microsoft (PS-01, PS-10, PS-20, PS-30). "*." stands for one or more
+// labels in front of the name, never for the name itself.
+var builtinHosts = []string{
+	"fcm.googleapis.com",
+	"android.googleapis.com",
+	"jmt17.google.com",
+	"updates.push.services.mozilla.com",
+	"*.push.apple.com",
+	"*.notify.windows.com",
+}
+
+// PushHosts says which push services we speak to. The zero value knows the
+// built-in list; [NewPushHosts] adds to it.
+type PushHosts struct {
+	opened map[string]PushHost // by host:port
+}
+
+// A PushHost is one host that an operator opened by name with --push-host.
+type PushHost struct {
+	Scheme string // "https", or "http" for a loopback address
+	Host   string // as it stands in an endpoint, without the port
+	Port   string // never empty
+	Dial   string // a loopback address:port to dial instead; may be empty
+}
+
+// NewPushHosts reads the operator's additions: HOST, HOST:PORT,
+// http://HOST:PORT with a loopback address, or HOST=ADDR:PORT where the
+// loopback ADDR is dialled instead of HOST.
+func NewPushHosts(specs []string) (PushHosts, error) {
+	hosts := PushHosts{opened: map[string]PushHost{}}
+	for _, spec := range specs {
+		h, err := parsePushHost(spec)
+		if err != nil {
+			return PushHosts{}, err
+		}
+		hosts.opened[h.Host+":"+h.Port] = h
+	}
+	return hosts, nil
+}
+
+func parsePushHost(spec string) (PushHost, error) {
+	wrong := func(text string) (PushHost, error) {
+		return PushHost{}, &Error{Kind: ErrInvalid, Code: "push-host", Where: "--push-host " + spec, Text: text,
+			Hint: "write HOST, HOST:PORT, http://127.0.0.1:PORT or HOST=127.0.0.1:PORT"}
+	}
+	h := PushHost{Scheme: "https", Port: "443"}
+	name, dial, redirected := strings.Cut(spec, "=")
+	if redirected {
+		addr, err := netip.ParseAddrPort(dial)
+		if err != nil || !addr.Addr().IsLoopback() {
+			return wrong("the address after = must be a loopback address and a port")
+		}
+		h.Dial = dial
+	}
+	plain := strings.HasPrefix(name, "http://")
+	if plain {
+		h.Scheme, h.Port = "http", "80"
+	}
+	u, err := url.Parse(h.Scheme + "://" + strings.TrimPrefix(name, "http://"))
+	if err != nil || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
+		return wrong("must name one host, with no path")
+	}
+	h.Host = strings.ToLower(u.Hostname())
+	if p := u.Port(); p != "" {
+		h.Port = p
+	} else if strings.HasSuffix(u.Host, ":") {
+		return wrong("the port is empty")
+	}
+	if strings.ContainsAny(h.Host, "*\\ ") || strings.HasSuffix(h.Host, ".") {
+		return wrong("must name one host exactly, without wildcards")
+	}
+	if plain && !loopback(h.Host) {
+		return wrong("plain http is for loopback addresses only")
+	}
+	return h, nil
+}
+
+// Opened returns the operator's entry for host (without port) and port.
+func (p PushHosts) Opened(host, port string) (PushHost, bool) {
+	h, ok := p.opened[host+":"+port]
+	return h, ok
+}
+
+// Additions lists what was opened beyond the built-in list, in no order.
+func (p PushHosts) Additions() []PushHost {
+	all := make([]PushHost, 0, len(p.opened))
+	for _, h := range p.opened {
+		all = append(all, h)
+	}
+	return all
+}
+
+// Endpoint checks raw against the list and returns it in its one stored form:
+// host in lower case, default port left out, path and query untouched (WP-02,
+// LIB-06). It parses first and compares hosts; a pattern over the whole URL
+// would let https://evil.example/x.push.apple.com/ in (SEC-01).
+func (p PushHosts) Endpoint(raw string) (Endpoint, error) {
+	refuse := func(code, text string) (Endpoint, error) {
+		return Endpoint{}, Invalid(code, "endpoint", text)
+	}
+	if raw == "" || len(raw) > maxEndpoint {
+		return refuse("length", fmt.Sprintf("must be 1 to %d octets long, not %d", maxEndpoint, len(raw)))
+	}
+	for i := range len(raw) {
+		if c := raw[i]; c <= ' ' || c >= 0x7f || c == '\\' || c == '"' || c == '<' || c == '>' {
+			return refuse("charset", "must be printable ASCII without spaces, quotes or backslashes")
+		}
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		// url.Error prints the whole URL, which is a secret.
+		return refuse("charset", "is not a URL")
+	}
+	scheme := strings.ToLower(u.Scheme)
+	if scheme != "https" && scheme != "http" {
+		return refuse("scheme", "must begin with https://")
+	}
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[scheme]
+	}
+	opened, isOpened := p.Opened(host, port)
+	isOpened = isOpened && opened.Scheme == scheme
+	switch {
+	case scheme != "https" && !isOpened:
+		return refuse("scheme", "must begin with https://")
+	case u.User != nil:
+		return refuse("userinfo", "must not hold a user name")
+	case u.Fragment != "" || strings.Contains(raw, "#"):
+		return refuse("fragment", "must not hold a fragment")
+	case strings.HasSuffix(u.Host, ":"):
+		return refuse("port", "must not hold an empty port")
+	case !isOpened && isIP(host):
+		return refuse("ip-literal", "must name a host, not an address")
+	case !isOpened && port != "443":
+		return refuse("port", "must use port 443")
+	case !isOpened && !builtin(host):
+		return Endpoint{}, &Error{Kind: ErrInvalid, Code: "not-allowed", Where: "endpoint",
+			Text: "is not at a push service that this server speaks to",
+			Hint: "an operator can open one more host with --push-host"}
+	case u.Path == "" || u.Path == "/":
+		return refuse("path", "must hold a path")
+	}
+	authority := host
+	if strings.Contains(host, ":") {
+		authority = "[" + host + "]"
+	}
+	if !(scheme == "https" && port == "443") && !(scheme == "http" && port == "80") {
+		authority += ":" + port
+	}
+	// Everything behind the authority is kept octet for octet: url.URL would
+	// re-escape it, and Microsoft's tokens live in the query.
+	_, rest, _ := strings.Cut(raw, "://")
+	return Endpoint{scheme + "://" + authority + rest[strings.IndexAny(rest, "/?"):]}, nil
+}
+
+func builtin(host string) bool {
+	for _, name := range builtinHosts {
+		if name == host {
+			return true
+		}
+		if suffix, wild := strings.CutPrefix(name, "*"); wild && strings.HasSuffix(host, suffix) && len(host) > len(suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+func isIP(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+// loopback reports whether host can only mean this machine.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
