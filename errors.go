@@ -11,6 +11,7 @@ var (
 	ErrTooLarge  = errors.New("too large")            // over a limit in octets
 	ErrFull      = errors.New("insufficient storage") // no room to keep it
 	ErrCorrupt   = errors.New("damaged record")       // what was read is not what was written
+	ErrBusy      = errors.New("not now")              // try again later
 	ErrNotUsable = errors.New("not usable")           // a file or setting that the house will not start with
 )
 
