@@ -1,0 +1,133 @@
+package sender
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/belfry-push/belfry"
+)
+
+const (
+	overhead = 103  // octets that sealing adds: 86 header, 1 delimiter, 16 tag (WP-32)
+	maxBody  = 4096 // the longest body that every push service must take (RFC 8030 §7.2)
+)
+
+// buckets are the lengths that bodies are padded up to, so that a push service
+// learns little from a length. The last is the most that Firefox for Android
+// takes; above it every octet counts and nothing is padded (WP-34, PS-12).
+var buckets = [...]int{512, 1024, 2048, 2744}
+
+// A letter is one message as one browser will get it, checked but not yet
+// sealed. Its plaintext is shared with other letters: it is only read.
+type letter struct {
+	endpoint  belfry.Endpoint
+	url       *url.URL
+	p256dh    belfry.PublicKey
+	auth      belfry.AuthSecret
+	plaintext []byte
+	size      int // of the body, in octets
+	ttl       int // seconds
+	urgency   belfry.Urgency
+	topic     string
+}
+
+func newLetter(endpoint belfry.Endpoint, sub belfry.Subscription, msg belfry.PushMessage) (letter, error) {
+	l := letter{endpoint: endpoint, p256dh: sub.P256dh, auth: sub.Auth, plaintext: msg.Payload,
+		urgency: msg.Urgency, topic: msg.Topic}
+	var err error
+	if l.url, err = target(endpoint); err != nil {
+		return letter{}, err
+	}
+	if l.size = bodySize(len(msg.Payload), msg.Unpadded); l.size > maxBody {
+		return letter{}, &belfry.Error{Kind: belfry.ErrTooLarge, Code: "message-too-large", Where: "message",
+			Text: fmt.Sprintf("would be a body of %d octets, over the %d that a push service must take", l.size, maxBody)}
+	}
+	switch l.urgency {
+	case "", belfry.UrgencyVeryLow, belfry.UrgencyLow, belfry.UrgencyNormal, belfry.UrgencyHigh:
+	default:
+		return letter{}, belfry.Invalid("urgency", "urgency", "must be very-low, low, normal or high")
+	}
+	if !isTopic(l.topic) {
+		return letter{}, belfry.Invalid("topic", "topic", "must be at most 32 characters of base64url (RFC 8030 §5.4)")
+	}
+	l.ttl = ttl(l.url.Hostname(), msg.TTL)
+	return l, nil
+}
+
+// target is the URL to post to, such that the request's target is the stored
+// path and query octet for octet (WP-02). url.URL escapes anew what it would
+// have written differently, "|" as "%7C", and a push service may see another
+// resource in that.
+func target(e belfry.Endpoint) (*url.URL, error) {
+	raw := e.Reveal()
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, belfry.Invalid("endpoint", "endpoint", "is not a URL") // err holds the endpoint
+	}
+	want := strings.TrimPrefix(raw, e.Origin())
+	if u.RequestURI() != want {
+		u.Opaque, _, _ = strings.Cut(want, "?")
+	}
+	if u.RequestURI() != want {
+		return nil, belfry.Invalid("endpoint", "endpoint", "cannot be posted to exactly as it is stored")
+	}
+	return u, nil
+}
+
+// bodySize is how long the body for n octets of plaintext is made.
+func bodySize(n int, unpadded bool) int {
+	n += overhead
+	if unpadded {
+		return n
+	}
+	for _, size := range buckets {
+		if n <= size {
+			return size
+		}
+	}
+	return n
+}
+
+// isTopic reports whether s may stand in a Topic header. Nothing else may: a
+// line feed in it would begin a header of its own (SEC-48).
+func isTopic(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return len(s) <= 32
+}
+
+// ttl is the TTL header in seconds for what is left of a message's lifetime.
+// Microsoft refuses TTL 0 with 400 and Apple demands a positive one (PS-31,
+// PS-25); a little late is better there than never.
+func ttl(host string, left time.Duration) int {
+	least := time.Duration(0)
+	switch {
+	case strings.HasSuffix(host, ".notify.windows.com"):
+		least = time.Minute
+	case strings.HasSuffix(host, ".push.apple.com"):
+		least = time.Second
+	}
+	return int(min(max(left, least), belfry.MaxTTL) / time.Second)
+}
+
+// secrets are the texts that must not be shown when a push service repeats them.
+func (l letter) secrets(authorization string) []string {
+	uri := l.url.RequestURI()
+	path, query, _ := strings.Cut(uri, "?")
+	token, _, _ := strings.Cut(strings.TrimPrefix(authorization, "vapid t="), ",")
+	all := []string{l.endpoint.Reveal(), uri, path, query, path[strings.LastIndexByte(path, '/')+1:],
+		authorization, token, l.p256dh.Reveal(), l.auth.Reveal()}
+	if unescaped, err := url.PathUnescape(uri); err == nil {
+		all = append(all, unescaped)
+	}
+	for _, values := range l.url.Query() {
+		all = append(all, values...)
+	}
+	return all
+}
