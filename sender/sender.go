@@ -106,6 +106,8 @@ func newEngine(name string) (engine, error) {
 	switch name {
 	case "", "native":
 		return native{fresh: fresh, rs: recordSize}, nil
+	case "webpush-go":
+		return newWebpushGo()
 	}
 	return nil, &belfry.Error{Kind: belfry.ErrInvalid, Code: "engine", Where: "--engine",
 		Text: fmt.Sprintf("%q is not an engine", name), Hint: "choose native or webpush-go"}
