@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -18,7 +17,7 @@ import (
 // it, as they all do, and no proxy from the environment (SEC-05), which would
 // see who is rung and dial for us where no address is checked.
 func newTransport(cfg Config) *http.Transport {
-	d := dialer{hosts: cfg.Hosts, resolver: cfg.Resolver}
+	d := dialer{hosts: cfg.Hosts, resolver: cfg.Resolver, check: public}
 	return &http.Transport{
 		DialContext: d.dial,
 		TLSClientConfig: &tls.Config{
@@ -35,7 +34,11 @@ func newTransport(cfg Config) *http.Transport {
 		MaxResponseHeaderBytes: 16 << 10, // SEC-08
 		// A peer that vanished without a word would else take every attempt's
 		// ten seconds until the operating system notices (REL-07).
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:           15 * time.Second,
+			PingTimeout:               5 * time.Second,
+			MaxReceiveBufferPerStream: maxAnswer + maxDrain, // else 4 MiB of an endless answer (SEC-08)
+		},
 	}
 }
 
@@ -71,41 +74,49 @@ func (t noLocation) RoundTrip(req *http.Request) (*http.Response, error) {
 type dialer struct {
 	hosts    belfry.PushHosts
 	resolver *net.Resolver
+	check    control // for every host that no operator opened
 }
 
+// A control is a net.Dialer.Control: it sees the address that is about to be
+// connected to, and stops it with an error.
+type control = func(network, address string, c syscall.RawConn) error
+
 func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	nd := net.Dialer{Timeout: timeLimit, Resolver: d.resolver, Control: public}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	// Only the very host that an operator opened may be anywhere.
-	if opened, ok := d.hosts.Opened(host, port); ok {
-		nd.Control = nil
-		if opened.Scheme == "http" {
-			nd.Control = loopback
-		}
-		if opened.Dial != "" {
-			address = opened.Dial
-		}
-	}
+	address, check := d.route(address)
+	nd := net.Dialer{Timeout: timeLimit, Resolver: d.resolver, Control: check}
 	return nd.DialContext(ctx, network, address)
+}
+
+// route says what to dial for host:port, and which addresses of it will do.
+// Only the very host that an operator opened may be anywhere.
+func (d dialer) route(address string) (string, control) {
+	host, port, _ := net.SplitHostPort(address)
+	opened, ok := d.hosts.Opened(host, port)
+	switch {
+	case !ok:
+		return address, d.check
+	case opened.Dial != "":
+		return opened.Dial, loopback
+	case opened.Scheme == "http":
+		return address, loopback
+	}
+	return address, nil
 }
 
 var errAddress = errors.New("not an address that we connect to")
 
-// public is a net.Dialer.Control that lets through addresses of the public internet.
+// public is a control that lets through addresses of the public internet.
 func public(_, address string, _ syscall.RawConn) error {
 	if addr, err := netip.ParseAddrPort(address); err != nil || !isPublic(addr.Addr()) {
-		return fmt.Errorf("%s: %w", address, errAddress)
+		return errAddress
 	}
 	return nil
 }
 
-// loopback is a net.Dialer.Control for plain http, which must not leave this machine.
+// loopback is a control for plain http, which must not leave this machine.
 func loopback(_, address string, _ syscall.RawConn) error {
 	if addr, err := netip.ParseAddrPort(address); err != nil || !addr.Addr().IsLoopback() {
-		return fmt.Errorf("%s: %w", address, errAddress)
+		return errAddress
 	}
 	return nil
 }
