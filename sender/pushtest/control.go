@@ -1,0 +1,147 @@
+package pushtest
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/belfry-push/belfry"
+)
+
+// maxMint bounds one call; more subscriptions are more calls.
+const maxMint = 100_000
+
+// mintOverHTTP is POST /pushtest/subscriptions.
+func (s *Service) mintOverHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	count := 1
+	if q.Has("count") {
+		var err error
+		if count, err = strconv.Atoi(q.Get("count")); err != nil || count < 1 || count > maxMint {
+			complain(w, http.StatusBadRequest, fmt.Errorf("count must be 1 to %d", maxMint))
+			return
+		}
+	}
+	var rules []Rule
+	for _, rule := range q["rule"] {
+		rules = append(rules, Rule(rule))
+	}
+	minted, err := s.mint(count, q.Get("applicationServerKey"), rules)
+	if err != nil {
+		complain(w, http.StatusBadRequest, err)
+		return
+	}
+	lines := writeLines(w)
+	defer lines.Flush()
+	for _, sub := range minted {
+		lines.write(sub.browserForm(s))
+	}
+}
+
+// browserForm is what PushSubscription.toJSON() gives in a browser.
+func (sub *subscription) browserForm(s *Service) belfry.PushSubscription {
+	var p belfry.PushSubscription
+	shown := sub.shown(s)
+	p.Endpoint = shown.Endpoint.Reveal()
+	p.Keys.P256dh = shown.P256dh.Reveal()
+	p.Keys.Auth = shown.Auth.Reveal()
+	return p
+}
+
+// showLedger is GET /pushtest/ledger.
+func (s *Service) showLedger(w http.ResponseWriter, _ *http.Request) {
+	lines := writeLines(w)
+	defer lines.Flush()
+	for _, r := range s.Received() {
+		lines.write(r)
+	}
+}
+
+// clearLedger is DELETE /pushtest/ledger.
+func (s *Service) clearLedger(w http.ResponseWriter, _ *http.Request) {
+	s.ledger.clear()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// showSummary is GET /pushtest/summary.
+func (s *Service) showSummary(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(s.Summary())
+}
+
+// scriptJSON is the body of POST /pushtest/answers.
+type scriptJSON struct {
+	Endpoint string       `json:"endpoint"` // empty stands for all
+	Answers  []answerJSON `json:"answers"`
+}
+
+type answerJSON struct {
+	Status  int               `json:"status"`
+	Header  map[string]string `json:"header"`
+	Body    string            `json:"body"`
+	DelayMS int               `json:"delayMs"`
+	Fault   Fault             `json:"fault"`
+}
+
+// scriptOverHTTP is POST /pushtest/answers.
+func (s *Service) scriptOverHTTP(w http.ResponseWriter, r *http.Request) {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
+	d.DisallowUnknownFields()
+	var in scriptJSON
+	if err := d.Decode(&in); err != nil {
+		complain(w, http.StatusBadRequest, fmt.Errorf("the script is not of its form: %w", err))
+		return
+	}
+	answers := make([]Answer, len(in.Answers))
+	for i, a := range in.Answers {
+		if !a.Fault.known() || a.Status != 0 && (a.Status < 200 || a.Status > 599) || a.DelayMS < 0 {
+			complain(w, http.StatusBadRequest, fmt.Errorf("answers[%d]: no such fault, status or delay", i))
+			return
+		}
+		answers[i] = Answer{Status: a.Status, Body: a.Body, Fault: a.Fault, Delay: time.Duration(a.DelayMS) * time.Millisecond, Header: http.Header{}}
+		for name, value := range a.Header {
+			answers[i].Header.Set(name, value)
+		}
+	}
+	if in.Endpoint == "" {
+		s.AnswerAny(answers...)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	endpoint := belfry.StoredEndpoint(in.Endpoint)
+	s.mu.Lock()
+	known := s.subs[s.token(endpoint)] != nil
+	s.mu.Unlock()
+	if !known {
+		complain(w, http.StatusNotFound, errors.New("no such endpoint at this service"))
+		return
+	}
+	s.Answer(endpoint, answers...)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// complain answers a wrong call of the control interface.
+func complain(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": err.Error()})
+}
+
+// lines writes newline-delimited JSON.
+type lines struct {
+	*bufio.Writer
+	encoder *json.Encoder
+}
+
+func writeLines(w http.ResponseWriter) lines {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	b := bufio.NewWriterSize(w, 64<<10)
+	return lines{b, json.NewEncoder(b)}
+}
+
+// write ignores errors: the buffer keeps the first, and the client is gone then.
+func (l lines) write(v any) { l.encoder.Encode(v) }

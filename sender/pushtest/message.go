@@ -1,0 +1,70 @@
+package pushtest
+
+import (
+	"slices"
+	"time"
+
+	"github.com/belfry-push/belfry"
+)
+
+// A message is one that was accepted and has not yet been acknowledged.
+type message struct {
+	id      string // the version that a browser acknowledges
+	sub     *subscription
+	body    []byte
+	plain   []byte // nil where only a browser can read it
+	topic   string
+	expires time.Time
+	sent    *socket // the connection it went out on, so that it goes out once on each
+}
+
+// deliver hands an accepted message on, or keeps it for a device that is away.
+// The caller holds the lock.
+func (s *Service) deliver(m *message, ttl time.Duration) {
+	sub := m.sub
+	if m.topic != "" {
+		// A new message replaces the one still waiting (RFC 8030 §5.4, WP-11).
+		sub.waiting = slices.DeleteFunc(sub.waiting, func(old *message) bool { return old.topic == m.topic })
+	}
+	var to *socket
+	if sub.browser != nil {
+		to = sub.browser.socket
+	}
+	present := to != nil || sub.browser == nil && !sub.away
+	if sub.browser == nil && present || !present && ttl == 0 {
+		return // taken at once; or now or never, and now nobody is there (PS-14)
+	}
+	sub.waiting = append(sub.waiting, m)
+	if to != nil {
+		to.notify(m)
+	}
+}
+
+// unexpired drops what is no longer worth saying. The caller holds the lock.
+func (sub *subscription) unexpired(now time.Time) []*message {
+	sub.waiting = slices.DeleteFunc(sub.waiting, func(m *message) bool { return !m.expires.After(now) })
+	return sub.waiting
+}
+
+// Leave takes the device of a minted subscription offline: messages wait, as
+// long as their TTL allows, and a later one with the same Topic replaces an
+// earlier.
+func (s *Service) Leave(e belfry.Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mustKnow("Leave", e).away = true
+}
+
+// Return brings the device back and gives the plaintexts that waited for it, in
+// order of arrival.
+func (s *Service) Return(e belfry.Endpoint) [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub := s.mustKnow("Return", e)
+	var plain [][]byte
+	for _, m := range sub.unexpired(s.now()) {
+		plain = append(plain, m.plain)
+	}
+	sub.away, sub.waiting = false, nil
+	return plain
+}
