@@ -1,0 +1,271 @@
+package subscriptions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/internal/id"
+	"go.etcd.io/bbolt"
+)
+
+// A Registration is what a browser that registered is told.
+type Registration struct {
+	Subscription belfry.Subscription
+	Secret       belfry.DeviceSecret // drawn for a new row, else the one it was proved with
+	Created      bool
+}
+
+// Register stores what a browser sent. A new endpoint makes a row with an id
+// and a secret of its own.
+//
+// A known endpoint is brought up to date if its secret comes with it: keys and
+// expiry are replaced, and so is all else that is set in sub (channels that are
+// nil are not set; an empty list leaves all channels). Without the secret it is
+// a conflict, since endpoints leak and knowing one proves nothing (SEC-13).
+func (s *Store) Register(ctx context.Context, sub belfry.Subscription, secret *belfry.DeviceSecret) (Registration, error) {
+	sub, err := checked(sub)
+	if err != nil {
+		return Registration{}, err
+	}
+	now, newID, newSecret := s.time(), id.New(), belfry.NewDeviceSecret()
+	var done Registration
+	err = s.write(ctx, func(t tables) error {
+		done = Registration{}
+		old, err := t.byHash(sub.Endpoint)
+		if errors.Is(err, belfry.ErrNotFound) {
+			done = Registration{Subscription: sub, Secret: newSecret, Created: true}
+			row := &done.Subscription
+			row.ID, row.Secret, row.Imported = newID, newSecret.Hash(), false
+			row.Created, row.Seen = now, now
+			return s.admit(t, row)
+		}
+		// Nobody can prove that a damaged row is theirs; a conflict makes the
+		// browser subscribe anew, which heals it.
+		if err != nil || secret == nil || !old.Secret.Fits(*secret) {
+			return taken()
+		}
+		row := refreshed(old, sub)
+		row.Seen = now
+		if err := t.checkDevices(&old, &row); err != nil {
+			return err
+		}
+		done = Registration{Subscription: row, Secret: *secret}
+		return t.save(&old, &row)
+	})
+	if err != nil {
+		return Registration{}, wrap("register", err)
+	}
+	return done, nil
+}
+
+// admit saves a new row if there is room for it.
+func (s *Store) admit(t tables, row *belfry.Subscription) error {
+	if t.tally(tallyAll) >= s.maxRows {
+		return &belfry.Error{Kind: belfry.ErrFull, Code: "full",
+			Text: fmt.Sprintf("this server keeps at most %d subscriptions", s.maxRows)}
+	}
+	if err := t.checkDevices(nil, row); err != nil {
+		return err
+	}
+	return t.add(row)
+}
+
+// checkDevices refuses a browser that would be one too many for its user.
+func (t tables) checkDevices(old, now *belfry.Subscription) error {
+	if now.User == "" || now.Imported || old != nil && old.User == now.User {
+		return nil
+	}
+	if t.tally(tallyDevices+now.User) >= maxDevices {
+		return &belfry.Error{Kind: belfry.ErrFull, Code: "too-many-devices", Where: "user",
+			Text: fmt.Sprintf("this user has %d devices already", maxDevices),
+			Hint: "unregister one that is no longer used"}
+	}
+	return nil
+}
+
+// refreshed is old with what is set in with.
+func refreshed(old, with belfry.Subscription) belfry.Subscription {
+	row := old
+	row.P256dh, row.Auth, row.Expires = with.P256dh, with.Auth, with.Expires
+	if with.Channels != nil {
+		row.Channels = with.Channels
+	}
+	for _, text := range []struct {
+		at  *string
+		new string
+	}{{&row.KeyID, with.KeyID}, {&row.User, with.User}, {&row.Locale, with.Locale}, {&row.TimeZone, with.TimeZone}, {&row.Origin, with.Origin}} {
+		if text.new != "" {
+			*text.at = text.new
+		}
+	}
+	return row
+}
+
+// checked returns sub in the form in which it is kept. It stands guard over
+// what the buckets rely on, whoever calls.
+func checked(sub belfry.Subscription) (belfry.Subscription, error) {
+	if sub.Endpoint.Reveal() == "" {
+		return sub, belfry.Invalid("length", "endpoint", "is missing")
+	}
+	if err := belfry.CheckUser(sub.User); err != nil {
+		return sub, err
+	}
+	var err error
+	if sub.Channels, err = belfry.CheckChannels(sub.Channels); err != nil {
+		return sub, err
+	}
+	for _, t := range []*time.Time{&sub.Expires, &sub.Created, &sub.Seen} {
+		*t = t.UTC().Truncate(time.Millisecond)
+	}
+	return sub, nil
+}
+
+// Authorize reports whether secret is that of the device. An unknown id and a
+// wrong secret are one and the same error, so that an answer does not tell
+// which ids exist (SEC-12, SEC-14).
+func (s *Store) Authorize(ctx context.Context, id string, secret belfry.DeviceSecret) error {
+	var hash belfry.SecretHash
+	err := s.read(ctx, func(t tables) error {
+		row, err := t.find(t.byID, []byte(id))
+		hash = row.Secret
+		return err
+	})
+	fits := hash.Fits(secret) // for an unknown id too: the zero hash fits nothing, and takes as long
+	switch {
+	case err == nil && fits:
+		return nil
+	case err == nil, errors.Is(err, belfry.ErrNotFound), errors.Is(err, belfry.ErrCorrupt):
+		return &belfry.Error{Kind: belfry.ErrDenied, Code: "unauthorised", Text: "the device is unknown or its secret is wrong"}
+	}
+	return wrap("authorize", err)
+}
+
+// Get returns the row with this id.
+func (s *Store) Get(ctx context.Context, id string) (belfry.Subscription, error) {
+	var row belfry.Subscription
+	err := s.read(ctx, func(t tables) (err error) {
+		row, err = t.find(t.byID, []byte(id))
+		return notFound(err)
+	})
+	return row, wrap("get", err)
+}
+
+// A Change is what Update does to a row. What is nil stays as it is.
+type Change struct {
+	Subscription *belfry.Subscription // endpoint, keys and expiry as PushSubscription.Check gives them; the rest of it is not looked at
+	KeyID        *string
+	Channels     *[]string
+	Locale       *string
+	TimeZone     *string
+	User         *string
+	Seen         *time.Time
+}
+
+// Update changes a row and returns it as it is then. Its id, its place in the
+// order and its secret stay, also with a new endpoint; an endpoint that is
+// another row's is a conflict (SEC-13).
+func (s *Store) Update(ctx context.Context, id string, c Change) (belfry.Subscription, error) {
+	var row belfry.Subscription
+	err := s.write(ctx, func(t tables) error {
+		old, err := t.find(t.byID, []byte(id))
+		if err != nil {
+			return notFound(err)
+		}
+		if row, err = checked(c.apply(old)); err != nil {
+			return err
+		}
+		if row.Endpoint != old.Endpoint {
+			hash := row.Endpoint.Hash()
+			if t.byEndpoint.Get(hash[:]) != nil {
+				return taken()
+			}
+		}
+		if err := t.checkDevices(&old, &row); err != nil {
+			return err
+		}
+		return t.save(&old, &row)
+	})
+	if err != nil {
+		return belfry.Subscription{}, wrap("update", err)
+	}
+	return row, nil
+}
+
+func (c Change) apply(row belfry.Subscription) belfry.Subscription {
+	if p := c.Subscription; p != nil {
+		row.Endpoint, row.P256dh, row.Auth, row.Expires = p.Endpoint, p.P256dh, p.Auth, p.Expires
+	}
+	set(&row.KeyID, c.KeyID)
+	set(&row.Channels, c.Channels)
+	set(&row.Locale, c.Locale)
+	set(&row.TimeZone, c.TimeZone)
+	set(&row.User, c.User)
+	set(&row.Seen, c.Seen)
+	return row
+}
+
+func set[T any](at, to *T) {
+	if to != nil {
+		*at = *to
+	}
+}
+
+// Remove forgets the row with this id.
+func (s *Store) Remove(ctx context.Context, id string) error {
+	return wrap("remove", s.write(ctx, func(t tables) error {
+		row, err := t.find(t.byID, []byte(id))
+		if err != nil {
+			return notFound(err)
+		}
+		return t.save(&row, nil)
+	}))
+}
+
+// Forget removes the rows with these ids in the transaction of another, and
+// says how many it found. An id that is not there any more is no error: a
+// visitor may have left while the push service was asked.
+func (s *Store) Forget(tx *bbolt.Tx, ids []string) (removed int, err error) {
+	t := openTables(tx)
+	for _, id := range ids {
+		row, err := t.find(t.byID, []byte(id))
+		switch {
+		case errors.Is(err, belfry.ErrNotFound):
+			continue
+		case errors.Is(err, belfry.ErrCorrupt):
+			continue // what is derived from it is not known; a rebuild clears it away
+		case err != nil:
+			return removed, wrap("forget", err)
+		}
+		if err := t.save(&row, nil); err != nil {
+			return removed, wrap("forget", err)
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+func taken() error {
+	return &belfry.Error{Kind: belfry.ErrConflict, Code: "known-endpoint", Where: "subscription.endpoint",
+		Text: "is registered already, and the secret of its device did not come with it",
+		Hint: "unsubscribe in the browser and subscribe anew"}
+}
+
+// notFound gives the bare kind a sentence.
+func notFound(err error) error {
+	if errors.Is(err, belfry.ErrNotFound) {
+		return &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such subscription"}
+	}
+	return err
+}
+
+// wrap says where an error comes from, except one that is written for people.
+func wrap(what string, err error) error {
+	var own *belfry.Error
+	if err == nil || errors.As(err, &own) {
+		return err
+	}
+	return fmt.Errorf("subscriptions: %s: %w", what, err)
+}

@@ -1,0 +1,234 @@
+package subscriptions
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/belfry-push/belfry"
+	"go.etcd.io/bbolt"
+)
+
+// Buckets of this package, in the house's one bbolt file. Schema 1.
+//
+//	subscriptions
+//	    key    8-byte big-endian sequence, in order of creation
+//	    value  version, CRC-32C, length-prefixed fields of belfry.Subscription
+//	subscriptions.by_id, .by_endpoint
+//	    key    public id; SHA-256 of the endpoint, so saving twice is saving once
+//	    value  sequence
+//	subscriptions.by_channel, .by_user
+//	    key    channel or user, 0x00, sequence   neither holds a NUL, so one Seek finds the first member
+//	    value  empty
+//	subscriptions.counts
+//	    key    "a", all rows; "c" channel, "k" VAPID key id, "u" user, their rows;
+//	           "d" user, those of the user's rows that a browser registered
+//	    value  8-byte big-endian number, never zero
+//
+// All but the first are derived: they are written in the same transaction as
+// subscriptions, and can be made anew from it.
+var (
+	rowsName  = []byte("subscriptions")
+	idsName   = []byte("subscriptions.by_id")
+	endsName  = []byte("subscriptions.by_endpoint")
+	chansName = []byte("subscriptions.by_channel")
+	usersName = []byte("subscriptions.by_user")
+	countName = []byte("subscriptions.counts")
+
+	derivedNames = [][]byte{idsName, endsName, chansName, usersName, countName}
+)
+
+// tables are the buckets as one transaction sees them.
+type tables struct {
+	rows, byID, byEndpoint, byChannel, byUser, counts *bbolt.Bucket
+}
+
+func openTables(tx *bbolt.Tx) tables {
+	t := tables{
+		rows: tx.Bucket(rowsName), byID: tx.Bucket(idsName), byEndpoint: tx.Bucket(endsName),
+		byChannel: tx.Bucket(chansName), byUser: tx.Bucket(usersName), counts: tx.Bucket(countName),
+	}
+	// Rows are appended, and bbolt splits a full page in the middle unless it is
+	// told; a tenth is left for records that grow by a channel.
+	t.rows.FillPercent = 0.9
+	return t
+}
+
+func makeTables(db *bbolt.DB) error {
+	missing := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		for _, name := range append(derivedNames, rowsName) {
+			missing = missing || tx.Bucket(name) == nil
+		}
+		return nil
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range append(derivedNames, rowsName) {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
+
+// row reads one row. One that an index names and that is not there is damage too.
+func (t tables) row(seq uint64) (belfry.Subscription, error) {
+	return decode(seq, t.rows.Get(seqKey(seq)))
+}
+
+// find reads the row that index holds under key.
+func (t tables) find(index *bbolt.Bucket, key []byte) (belfry.Subscription, error) {
+	v := index.Get(key)
+	if v == nil {
+		return belfry.Subscription{}, belfry.ErrNotFound
+	}
+	if len(v) != 8 {
+		return belfry.Subscription{}, damaged(0)
+	}
+	return t.row(binary.BigEndian.Uint64(v))
+}
+
+func (t tables) byHash(e belfry.Endpoint) (belfry.Subscription, error) {
+	hash := e.Hash()
+	return t.find(t.byEndpoint, hash[:])
+}
+
+// add gives s the next place in the order and saves it.
+func (t tables) add(s *belfry.Subscription) error {
+	seq, err := t.rows.NextSequence()
+	if err != nil {
+		return err
+	}
+	s.Seq = belfry.Position(seq)
+	return t.save(nil, s)
+}
+
+// save replaces the row old by now, and all that is derived from the one by
+// what is derived from the other. Either may be nil.
+func (t tables) save(old, now *belfry.Subscription) error {
+	if now != nil {
+		if err := t.rows.Put(seqKey(uint64(now.Seq)), encode(now)); err != nil {
+			return err
+		}
+	} else if err := t.rows.Delete(seqKey(uint64(old.Seq))); err != nil {
+		return err
+	}
+	return t.derive(old, now)
+}
+
+// derive brings the derived buckets from old to now.
+func (t tables) derive(old, now *belfry.Subscription) error {
+	was, is := t.entries(old), t.entries(now)
+	for _, e := range was {
+		if !slices.ContainsFunc(is, e.same) {
+			if err := e.index.Delete([]byte(e.key)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range is {
+		if !slices.ContainsFunc(was, e.same) {
+			if err := e.index.Put([]byte(e.key), e.value); err != nil {
+				return err
+			}
+		}
+	}
+	return t.count(tallies(old), tallies(now))
+}
+
+// An entry is one key of a derived bucket.
+type entry struct {
+	index *bbolt.Bucket
+	key   string
+	value []byte
+}
+
+func (e entry) same(o entry) bool { return e.index == o.index && e.key == o.key }
+
+func (t tables) entries(s *belfry.Subscription) []entry {
+	if s == nil {
+		return nil
+	}
+	seq, hash := seqKey(uint64(s.Seq)), s.Endpoint.Hash()
+	all := make([]entry, 0, 3+len(s.Channels))
+	all = append(all, entry{t.byID, s.ID, seq}, entry{t.byEndpoint, string(hash[:]), seq})
+	for _, c := range s.Channels {
+		all = append(all, entry{t.byChannel, c + "\x00" + string(seq), nil})
+	}
+	if s.User != "" {
+		all = append(all, entry{t.byUser, s.User + "\x00" + string(seq), nil})
+	}
+	return all
+}
+
+const (
+	tallyAll     = "a"
+	tallyChannel = "c"
+	tallyKey     = "k"
+	tallyUser    = "u"
+	tallyDevices = "d"
+)
+
+// tallies are the keys in counts under which s is counted.
+func tallies(s *belfry.Subscription) []string {
+	if s == nil {
+		return nil
+	}
+	all := make([]string, 0, 4+len(s.Channels))
+	all = append(all, tallyAll, tallyKey+s.KeyID)
+	for _, c := range s.Channels {
+		all = append(all, tallyChannel+c)
+	}
+	if s.User != "" {
+		all = append(all, tallyUser+s.User)
+		if !s.Imported {
+			all = append(all, tallyDevices+s.User)
+		}
+	}
+	return all
+}
+
+func (t tables) count(was, is []string) error {
+	for _, key := range was {
+		if !slices.Contains(is, key) {
+			if err := t.step(key, -1); err != nil {
+				return err
+			}
+		}
+	}
+	for _, key := range is {
+		if !slices.Contains(was, key) {
+			if err := t.step(key, +1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// step adds one to a count, or takes one away.
+func (t tables) step(key string, by int64) error {
+	n := t.tally(key) + uint64(by)
+	switch {
+	case by < 0 && n == ^uint64(0):
+		return fmt.Errorf("count %q: %w", key[:1], errors.New("fewer than none"))
+	case n == 0:
+		return t.counts.Delete([]byte(key))
+	}
+	return t.counts.Put([]byte(key), binary.BigEndian.AppendUint64(nil, n))
+}
+
+func (t tables) tally(key string) uint64 {
+	v := t.counts.Get([]byte(key))
+	if len(v) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
