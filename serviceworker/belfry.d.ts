@@ -1,0 +1,108 @@
+export type State = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'off' | 'on' | 'stale';
+export type Code = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service' | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed';
+/** An error with a code that a program can act on, and words that a person can. */
+export declare class BelfryError extends Error {
+    /** One of a closed list. */
+    code: Code;
+    /** The way out. */
+    hint: string;
+    /** The server's HTTP status; 0 where there was no answer. */
+    status: number;
+    /** The server's own code for what is wrong; may be empty. */
+    problem: string;
+    /** Seconds to wait before trying again, if the server said so. */
+    retryAfter: number | null;
+    /**
+     * @param {Code} code
+     * @param {{ message?: string, hint?: string, status?: number, problem?: string, retryAfter?: number | null, cause?: unknown }} [more]
+     */
+    constructor(code: Code, more?: {
+        message?: string;
+        hint?: string;
+        status?: number;
+        problem?: string;
+        retryAfter?: number | null;
+        cause?: unknown;
+    });
+}
+/**
+ * Finds out where this browser stands, repairs what can be repaired without
+ * asking, and returns the handle. It never asks for permission.
+ *
+ * @param {object} [options]
+ * @param {string} [options.server] the Belfry server; by default the one that this file came from
+ * @param {string} [options.worker] the worker's file, on this very origin
+ * @param {string} [options.scope] the worker's scope; by default the folder of its file
+ * @returns {Belfry}
+ */
+export declare function connect({ server, worker, scope }?: {
+    server?: string;
+    worker?: string;
+    scope?: string;
+}): Belfry;
+/**
+ * This browser's registration. Made by {@link connect}; fires `state` whenever
+ * {@link state}, {@link reason}, {@link channels} or {@link device} change.
+ */
+export declare class Belfry extends EventTarget {
+    #private;
+    /**
+     * @param {string} server
+     * @param {string} worker
+     * @param {string} [scope]
+     */
+    constructor(server: string, worker: string, scope?: string);
+    /** @returns {State} */
+    get state(): State;
+    /** Why, and the way out, in a sentence that can be shown; empty for `off` and `on`. */
+    get reason(): string;
+    /** The channels that this browser is registered for. @returns {string[]} */
+    get channels(): string[];
+    /** The id under which the server knows this browser, or null. @returns {string | null} */
+    get device(): string | null;
+    /**
+     * Registers this browser for channels. Call it from a click, and before
+     * anything that waits: browsers ask for permission only then.
+     *
+     * @param {string[]} [channels]
+     * @returns {Promise<void>} rejects with a {@link BelfryError}; never hangs
+     */
+    subscribe(channels?: string[]): Promise<void>;
+    /**
+     * Chooses other channels.
+     *
+     * @param {string[]} channels
+     * @returns {Promise<void>}
+     */
+    setChannels(channels: string[]): Promise<void>;
+    /**
+     * Ends the registration: at the server first, so that nobody rings a browser
+     * that no longer listens. If the server is down, the next page load tells it (BR-14).
+     *
+     * @returns {Promise<void>}
+     */
+    unsubscribe(): Promise<void>;
+    /**
+     * Checks the registration against browser and server, and repairs it without
+     * asking. It runs by itself on every page load, and asks the server then at
+     * most every 6 h in one tab, unless something is plainly wrong; called by hand it always does.
+     *
+     * @returns {Promise<State>}
+     */
+    reconcile(): Promise<State>;
+}
+export type Leaving = Pick<Device, 'server' | 'id' | 'secret'>;
+export type Answer = {
+    status: number;
+    retryAfter: number | null;
+    body: any;
+};
+export type Device = {
+    id: string;
+    secret: string;
+    server: string;
+    hash: string;
+    keyId: string;
+    channels: string[];
+    stale: boolean;
+};

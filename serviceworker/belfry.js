@@ -1,0 +1,887 @@
+// @ts-check
+// Belfry's page kit: registers this browser for notifications, from a click,
+// and keeps that registration whole. What arrives is shown by the worker, sw.js.
+//
+//     import { connect } from '/belfry.js';
+//     const belfry = connect();
+//     belfry.addEventListener('state', () => render(belfry.state, belfry.reason));
+//     button.onclick = () => belfry.subscribe(['news']);
+//
+// It has no dependency and no build step, and stores what it needs in IndexedDB:
+// the device's id and secret, a hash of the endpoint, the key's id, the channels.
+
+const MINUTE = 60_000;
+const QUESTION_LIMIT = MINUTE; // for a person to answer the browser's question
+const SUBSCRIBE_LIMIT = MINUTE / 2; // for all that follows the answer
+const WORKER_LIMIT = 10_000; // for a worker to become active (BR-04)
+const SERVER_LIMIT = 10_000; // for one answer of the server
+const BROWSER_LIMIT = 3_000; // for what a browser does without a network
+
+// What is asked of a push service in the first two seconds of Firefox's life
+// never settles, and without a push service Chromium's never does. So it is
+// asked again; an answer to an earlier try still counts.
+const TRIES = [3_000, 5_000, 7_000];
+
+const CHECK_EVERY = 6 * 60 * MINUTE; // between two questions to the server, in one tab (BR-10)
+const RENEW_BEFORE = 60 * MINUTE; // before a subscription expires (BR-09)
+const KEEP_DISMISSED = 30 * 24 * 60 * MINUTE; // that a question waved away is remembered (BR-05)
+
+/**
+ * Where this browser stands:
+ * `unsupported`, `insecure`, `needs-install`, `private-mode`: it cannot be rung here, {@link Belfry.reason} says why.
+ * `denied`: the person said no, and only the browser's settings can change that.
+ * `dismissed`: the question was closed without an answer in the last 30 days.
+ * `off`: not registered. `on`: registered.
+ * `stale`: registered, but something broke and could not be repaired yet; the next page load tries again.
+ *
+ * @typedef {'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'off' | 'on' | 'stale'} State
+ */
+
+/**
+ * Why something could not be done. The first six are states; then:
+ * `worker`: the service worker's file could not be started. `push-service`: the browser could not reach, or was refused by, its push service.
+ * `timeout`: the push service never answered. `unreachable`: the Belfry server cannot be reached. `busy`: it asks to come back later.
+ * `refused`: it said no. `storage`: this browser keeps nothing for this site. `not-subscribed`: subscribe first.
+ *
+ * @typedef {'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service'
+ *   | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed'} Code
+ */
+
+/** What went wrong and the way out, for people. */
+const WORDS = /** @satisfies {Record<Code, [what: string, wayOut: string]>} */ ({
+  unsupported: ['This browser cannot receive notifications from websites.', 'Try a current version of Firefox, Chrome, Edge or Safari.'],
+  insecure: ['Notifications need a secure connection.', 'Open this page over https.'],
+  'needs-install': ['On this device, only apps on the Home Screen may notify you.', 'Tap Share, then "Add to Home Screen", and open it from there (iOS 16.4 or later).'],
+  'private-mode': ['A private window cannot receive notifications.', 'Open this page in a normal window.'],
+  denied: ['Notifications from this site are blocked.', 'Allow them in the browser\'s settings for this site, then come back.'],
+  dismissed: ['The browser\'s question was closed without an answer.', 'Ask again, and choose "Allow".'],
+  worker: ['The site\'s service worker could not be started.', 'Reload the page and try again.'],
+  'push-service': ['The browser could not register with its push service.', 'Check the connection and try again; some networks and some settings block it.'],
+  timeout: ['The browser\'s push service did not answer.', 'Try again in a moment.'],
+  unreachable: ['The server could not be reached.', 'Check the connection and try again.'],
+  busy: ['The server is busy.', 'Try again in a moment.'],
+  refused: ['The server refused.', 'Reload the page and try again.'],
+  storage: ['This browser keeps no data for this site.', 'Allow site data, or leave private browsing, and try again.'],
+  'not-subscribed': ['This browser is not registered.', 'Turn notifications on first.'],
+});
+
+/** An error with a code that a program can act on, and words that a person can. */
+export class BelfryError extends Error {
+  /**
+   * @param {Code} code
+   * @param {{ message?: string, hint?: string, status?: number, problem?: string, retryAfter?: number | null, cause?: unknown }} [more]
+   */
+  constructor(code, more = {}) {
+    const [what, wayOut] = WORDS[code];
+    super(more.message || what, { cause: more.cause });
+    this.name = 'BelfryError';
+    /** One of a closed list. */
+    this.code = code;
+    /** The way out. */
+    this.hint = more.hint || wayOut;
+    /** The server's HTTP status; 0 where there was no answer. */
+    this.status = more.status ?? 0;
+    /** The server's own code for what is wrong; may be empty. */
+    this.problem = more.problem ?? '';
+    /** Seconds to wait before trying again, if the server said so. */
+    this.retryAfter = more.retryAfter ?? null;
+  }
+}
+
+/**
+ * Finds out where this browser stands, repairs what can be repaired without
+ * asking, and returns the handle. It never asks for permission.
+ *
+ * @param {object} [options]
+ * @param {string} [options.server] the Belfry server; by default the one that this file came from
+ * @param {string} [options.worker] the worker's file, on this very origin
+ * @param {string} [options.scope] the worker's scope; by default the folder of its file
+ * @returns {Belfry}
+ */
+export function connect({ server = home(), worker = '/sw.js', scope } = {}) {
+  return new Belfry(server, worker, scope);
+}
+
+/** @returns {string} */
+function home() {
+  if (!/^https?:/.test(import.meta.url)) throw new TypeError("belfry: say where the server is: connect({ server: 'https://…' })");
+  return new URL('.', import.meta.url).href;
+}
+
+/**
+ * This browser's registration. Made by {@link connect}; fires `state` whenever
+ * {@link state}, {@link reason}, {@link channels} or {@link device} change.
+ */
+export class Belfry extends EventTarget {
+  #server;
+  #worker;
+  #scope;
+  /** @type {State} */ #state = 'off';
+  #reason = '';
+  /** @type {Device | null} */ #device = null;
+  /** @type {Promise<unknown>} */ #turn = Promise.resolve();
+
+  /**
+   * @param {string} server
+   * @param {string} worker
+   * @param {string} [scope]
+   */
+  constructor(server, worker, scope) {
+    super();
+    this.#server = new URL(server, document.baseURI).href.replace(/\/+$/, '');
+    this.#worker = new URL(worker, document.baseURI).href;
+    this.#scope = scope === undefined ? new URL('.', this.#worker).href : new URL(scope, document.baseURI).href;
+    this.#inTurn(() => this.#check(false)).catch(() => {});
+    this.#watchPermission();
+  }
+
+  /** @returns {State} */
+  get state() { return this.#state; }
+
+  /** Why, and the way out, in a sentence that can be shown; empty for `off` and `on`. */
+  get reason() { return this.#reason; }
+
+  /** The channels that this browser is registered for. @returns {string[]} */
+  get channels() { return [...(this.#device?.channels ?? [])]; }
+
+  /** The id under which the server knows this browser, or null. @returns {string | null} */
+  get device() { return this.#device?.id ?? null; }
+
+  /**
+   * Registers this browser for channels. Call it from a click, and before
+   * anything that waits: browsers ask for permission only then.
+   *
+   * @param {string[]} [channels]
+   * @returns {Promise<void>} rejects with a {@link BelfryError}; never hangs
+   */
+  async subscribe(channels = []) {
+    const chosen = names(channels);
+    await this.#permission();
+    const left = clock(SUBSCRIBE_LIMIT);
+    await this.#inTurn(async () => {
+      await this.#enrol(chosen, left);
+      this.#become('on');
+    });
+  }
+
+  /**
+   * Chooses other channels.
+   *
+   * @param {string[]} channels
+   * @returns {Promise<void>}
+   */
+  async setChannels(channels) {
+    const chosen = names(channels);
+    await this.#inTurn(async () => {
+      const device = await this.#load();
+      if (!device || this.#state === 'off') throw new BelfryError('not-subscribed');
+      const answer = await call(device.server, 'PUT', `/v1/subscriptions/${device.id}`, { secret: device.secret, body: { channels: chosen } });
+      if (answer.status === 401) await this.#enrol(chosen, clock(SUBSCRIBE_LIMIT)); // the server lost the row
+      else if (answer.status === 200) await this.#keep({ ...device, channels: listed(answer, chosen) });
+      else throw failure(answer);
+      this.#become('on');
+    });
+  }
+
+  /**
+   * Ends the registration: at the server first, so that nobody rings a browser
+   * that no longer listens. If the server is down, the next page load tells it (BR-14).
+   *
+   * @returns {Promise<void>}
+   */
+  async unsubscribe() {
+    await this.#inTurn(async () => {
+      const device = await this.#load();
+      if (device) await leave(device);
+      await change(indexedDB, 'device', () => undefined).catch(() => {});
+      const registration = await this.#registration();
+      const subscription = await registration?.pushManager.getSubscription();
+      if (subscription) await within(BROWSER_LIMIT, subscription.unsubscribe().catch(() => false), false);
+      this.#device = null;
+      this.#become('off');
+    });
+  }
+
+  /**
+   * Checks the registration against browser and server, and repairs it without
+   * asking. It runs by itself on every page load, and asks the server then at
+   * most every 6 h in one tab, unless something is plainly wrong; called by hand it always does.
+   *
+   * @returns {Promise<State>}
+   */
+  async reconcile() {
+    return this.#inTurn(() => this.#check(true));
+  }
+
+  /**
+   * @param {boolean} thorough
+   * @returns {Promise<State>}
+   */
+  async #check(thorough) {
+    const wall = obstacle();
+    if (wall) return this.#become(wall);
+    const device = await this.#load();
+    await sayGoodbye();
+    if (Notification.permission !== 'granted') return this.#become((await dismissedLately()) ? 'dismissed' : 'off');
+    if (!device) return this.#become('off');
+
+    const whole = await this.#isWhole(device);
+    if (whole && !thorough && checkedLately()) return this.#become('on');
+    try {
+      await this.#enrol(null, clock(SUBSCRIBE_LIMIT));
+      checked();
+      return this.#become('on');
+    } catch (err) {
+      const away = err instanceof BelfryError && ['unreachable', 'busy'].includes(err.code);
+      // A server that is away for a while is no reason to alarm a person whose registration looks whole.
+      if (away && (await this.#isWhole(device))) return this.#become('on');
+      return this.#become('stale', err instanceof BelfryError ? `${err.message} ${err.hint}` : String(err));
+    }
+  }
+
+  /**
+   * What can be seen without the server: is the subscription there, and is it
+   * the one that the server knows?
+   *
+   * @param {Device} device
+   * @returns {Promise<boolean>}
+   */
+  async #isWhole(device) {
+    if (device.stale || device.server !== this.#server) return false;
+    const registration = await this.#registration();
+    const subscription = await registration?.pushManager.getSubscription();
+    return Boolean(subscription) && (await digest(/** @type {PushSubscription} */ (subscription).endpoint)) === device.hash;
+  }
+
+  /**
+   * Makes this browser's registration as it should be, whatever was there
+   * before: worker, subscription with the server's key, row at the server, device here.
+   *
+   * @param {string[] | null} channels null leaves them as they are
+   * @param {(limit: number) => number} left
+   * @returns {Promise<void>}
+   */
+  async #enrol(channels, left) {
+    const [registration, config] = await Promise.all([
+      activeWorker(this.#worker, this.#scope, left(WORKER_LIMIT)),
+      getConfig(this.#server, left(SERVER_LIMIT)),
+    ]);
+    const before = await this.#load();
+    const known = before?.server === this.#server ? before : null;
+    for (let again = false; ; again = true) {
+      const { subscription, made } = await subscribed(registration.pushManager, config.key, left);
+      try {
+        const device = await announce(this.#server, known, subscription, config.keyId, channels ?? before?.channels ?? [], channels !== null, left);
+        await this.#keep(device);
+        if (before && before.server !== device.server) await leave(before);
+        return;
+      } catch (err) {
+        // Somebody else's endpoint, says the server: only a new one can be ours.
+        const taken = err instanceof BelfryError && err.status === 409;
+        if (taken && !again) {
+          await within(BROWSER_LIMIT, subscription.unsubscribe(), false);
+          continue;
+        }
+        if (made && !before) await within(BROWSER_LIMIT, subscription.unsubscribe().catch(() => false), false);
+        throw err;
+      }
+    }
+  }
+
+  /**
+   * Asks the person, who has just clicked.
+   *
+   * @returns {Promise<void>}
+   */
+  async #permission() {
+    const wall = obstacle();
+    if (wall) {
+      this.#become(wall);
+      throw new BelfryError(wall);
+    }
+    if (Notification.permission === 'granted') return;
+    await within(QUESTION_LIMIT, Notification.requestPermission(), 'default');
+    const answer = /** @type {NotificationPermission} */ (Notification.permission);
+    await within(BROWSER_LIMIT, change(indexedDB, 'dismissed', () => (answer === 'default' ? Date.now() : undefined)).catch(() => {}), undefined);
+    if (answer === 'granted') return;
+    const no = answer === 'denied' ? 'denied' : 'dismissed';
+    this.#become(no);
+    throw new BelfryError(no);
+  }
+
+  /** Notices when the person changes the permission in the browser's settings. */
+  async #watchPermission() {
+    try {
+      const status = await navigator.permissions.query({ name: 'notifications' });
+      status.addEventListener('change', () => this.#inTurn(() => this.#check(false)).catch(() => {}));
+    } catch {
+      // Then the next page load notices it.
+    }
+  }
+
+  /** @returns {Promise<ServiceWorkerRegistration | undefined>} */
+  async #registration() {
+    const registration = await within(BROWSER_LIMIT, navigator.serviceWorker.getRegistration(this.#scope), undefined);
+    return registration?.scope === this.#scope ? registration : undefined;
+  }
+
+  /** @returns {Promise<Device | null>} */
+  async #load() {
+    const device = await within(BROWSER_LIMIT, load(indexedDB, 'device').catch(() => null), null);
+    this.#device = /** @type {Device | null} */ (device ?? null);
+    return this.#device;
+  }
+
+  /**
+   * Keeps the device. Without its secret nobody could change or end the
+   * registration, so if it cannot be kept the registration is undone.
+   *
+   * @param {Device} device
+   * @returns {Promise<void>}
+   */
+  async #keep(device) {
+    try {
+      const kept = change(indexedDB, 'device', () => device).then(() => true);
+      if (!(await within(BROWSER_LIMIT, kept, false))) throw new Error('too slow');
+    } catch (cause) {
+      await leave(device);
+      throw new BelfryError('storage', { cause });
+    }
+    this.#device = device;
+  }
+
+  /**
+   * @param {State} state
+   * @param {string} [reason]
+   * @returns {State}
+   */
+  #become(state, reason = state in WORDS ? WORDS[/** @type {Code} */ (state)].join(' ') : '') {
+    this.#state = state;
+    this.#reason = reason;
+    this.dispatchEvent(new Event('state'));
+    return state;
+  }
+
+  /**
+   * One thing at a time: in this page by waiting, in other tabs and the worker by a lock.
+   *
+   * @template T
+   * @param {() => Promise<T>} work
+   * @returns {Promise<T>}
+   */
+  #inTurn(work) {
+    const turn = this.#turn.then(() => alone(navigator, work));
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+}
+
+/**
+ * What stands in the way before anything is asked, or null.
+ *
+ * @returns {'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | null}
+ */
+function obstacle() {
+  if (!globalThis.isSecureContext) return 'insecure';
+  const worker = 'serviceWorker' in navigator;
+  const push = 'PushManager' in globalThis;
+  const notification = 'Notification' in globalThis;
+  if (!worker || !push || !notification) {
+    // In a Safari tab on iOS one or both are missing, depending on the version (BR-01).
+    if (isTabOnIOS()) return 'needs-install';
+    // Firefox's private windows have everything but workers.
+    return !worker && push ? 'private-mode' : 'unsupported';
+  }
+  return Notification.permission === 'denied' ? 'denied' : null;
+}
+
+/** @returns {boolean} */
+function isTabOnIOS() {
+  // An iPad calls itself a Macintosh; only its fingers give it away.
+  const ios = /iPhone|iPad|iPod/.test(navigator.userAgent) || (/Macintosh/.test(navigator.userAgent) && navigator.maxTouchPoints > 1);
+  const installed = /** @type {any} */ (navigator).standalone === true || matchMedia('(display-mode: standalone)').matches;
+  return ios && !installed;
+}
+
+/**
+ * @param {unknown} channels
+ * @returns {string[]}
+ */
+function names(channels) {
+  if (!Array.isArray(channels) || channels.some((name) => typeof name !== 'string')) {
+    throw new TypeError("belfry: channels are a list of names, such as ['news']");
+  }
+  return [...new Set(channels)].sort();
+}
+
+/**
+ * A limit on several steps together: left(ms) is what one of them may take.
+ *
+ * @param {number} ms
+ * @returns {(limit: number) => number}
+ */
+function clock(ms) {
+  const end = Date.now() + ms;
+  return (limit) => Math.max(0, Math.min(limit, end - Date.now()));
+}
+
+/**
+ * Registers the worker and waits until it is active: subscribing needs that (BR-04).
+ *
+ * @param {string} url
+ * @param {string} scope
+ * @param {number} limit
+ * @returns {Promise<ServiceWorkerRegistration>}
+ */
+async function activeWorker(url, scope, limit) {
+  const start = async () => {
+    const registration = await navigator.serviceWorker.register(url, { scope, updateViaCache: 'none' });
+    if (!registration.active) await activation(registration);
+    return registration;
+  };
+  try {
+    const registration = await within(limit, start(), null);
+    if (registration) return registration;
+  } catch (cause) {
+    throw new BelfryError('worker', { message: `The site's service worker ${url} could not be started: ${told(cause)}`, cause });
+  }
+  throw new BelfryError('worker', { message: `The site's service worker ${url} did not start in time.` });
+}
+
+/**
+ * @param {ServiceWorkerRegistration} registration
+ * @returns {Promise<void>}
+ */
+function activation(registration) {
+  return new Promise((resolve, reject) => {
+    const starting = registration.installing ?? registration.waiting;
+    const look = () => {
+      if (registration.active) resolve();
+      else if (!starting || starting.state === 'redundant') reject(new Error('it was not installed'));
+    };
+    starting?.addEventListener('statechange', look);
+    look();
+  });
+}
+
+/**
+ * Asks the server for its key. It is asked each time: a key remembered here
+ * would outlive its rotation (BR-11).
+ *
+ * @param {string} server
+ * @param {number} limit
+ * @returns {Promise<{ key: Uint8Array<ArrayBuffer>, keyId: string }>}
+ */
+async function getConfig(server, limit) {
+  const answer = await call(server, 'GET', '/v1/config', { limit });
+  if (answer.status !== 200) throw failure(answer);
+  try {
+    return { key: octets(answer.body.vapidPublicKey), keyId: answer.body.keyId };
+  } catch (cause) {
+    throw new BelfryError('refused', { message: 'The server did not say its key.', status: answer.status, cause });
+  }
+}
+
+/**
+ * The subscription that this browser has for key, or a new one. One for another
+ * key cannot be kept: the browser refuses a second beside it, and the server
+ * could not ring it (BR-12). No question appears while the permission stands.
+ *
+ * @param {PushManager} manager
+ * @param {Uint8Array<ArrayBuffer>} key
+ * @param {(limit: number) => number} left
+ * @returns {Promise<{ subscription: PushSubscription, made: boolean }>}
+ */
+async function subscribed(manager, key, left) {
+  const old = await within(left(BROWSER_LIMIT), manager.getSubscription(), null);
+  const ending = old?.expirationTime && old.expirationTime < Date.now() + RENEW_BEFORE;
+  if (old && sameKey(old, key) && !ending) return { subscription: old, made: false };
+  if (old) await within(left(BROWSER_LIMIT), old.unsubscribe(), false);
+  return { subscription: await subscribe(manager, key, left), made: true };
+}
+
+/**
+ * @param {PushManager} manager
+ * @param {Uint8Array<ArrayBuffer>} key
+ * @param {(limit: number) => number} left
+ * @returns {Promise<PushSubscription>}
+ */
+async function subscribe(manager, key, left) {
+  /** @type {Promise<PushSubscription>[]} */
+  let waiting = [];
+  /** @type {unknown} */
+  let cause;
+  for (const limit of TRIES) {
+    const until = clock(left(limit));
+    waiting.push(manager.subscribe({ userVisibleOnly: true, applicationServerKey: key }));
+    try {
+      const subscription = await within(until(limit), Promise.race(waiting), null);
+      if (subscription) return subscription;
+    } catch (err) {
+      cause = err;
+      waiting = [];
+      if (named(err, 'NotAllowedError')) throw new BelfryError(Notification.permission === 'denied' ? 'denied' : 'push-service', { cause });
+      // Made for another key in the meantime, by another tab or another script.
+      if (named(err, 'InvalidStateError')) await (await manager.getSubscription())?.unsubscribe();
+      else await pause(until(1000));
+    }
+  }
+  if (cause) throw new BelfryError('push-service', { cause });
+  throw new BelfryError('timeout');
+}
+
+/**
+ * Tells the server about a subscription, and returns the device as it is then.
+ *
+ * @param {string} server
+ * @param {Device | null} known what this browser was there before
+ * @param {PushSubscription} subscription
+ * @param {string} keyId
+ * @param {string[]} channels
+ * @param {boolean} chosen whether the person has just chosen them; else the server's own stand
+ * @param {(limit: number) => number} left
+ * @returns {Promise<Device>}
+ */
+async function announce(server, known, subscription, keyId, channels, chosen, left) {
+  const hash = await digest(subscription.endpoint);
+  const about = { subscription: subscription.toJSON(), keyId, ...whereabouts() };
+  const secret = known?.secret;
+  if (known) {
+    const body = chosen ? { ...about, channels } : about;
+    const answer = await call(server, 'PUT', `/v1/subscriptions/${known.id}`, { secret, body, limit: left(SERVER_LIMIT) });
+    if (answer.status === 200) return { ...known, server, hash, keyId, channels: listed(answer, channels), stale: false };
+    if (answer.status !== 401) throw failure(answer);
+    // The server lost the row: register anew.
+  }
+  const answer = await call(server, 'POST', '/v1/subscriptions', { secret, body: { ...about, channels }, limit: left(SERVER_LIMIT) });
+  const { id, secret: given = secret } = answer.body;
+  if (answer.status !== 201 && answer.status !== 200) throw failure(answer);
+  if (typeof id !== 'string' || typeof given !== 'string') throw new BelfryError('refused', { message: 'The server did not say who we are.', status: answer.status });
+  return { id, secret: given, server, hash, keyId, channels: listed(answer, channels), stale: false };
+}
+
+/**
+ * Language and time zone, where the browser says them in a form that the server takes.
+ *
+ * @returns {{ locale?: string, timeZone?: string }}
+ */
+function whereabouts() {
+  const locale = navigator.language;
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  return {
+    ...(/^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}$/.test(locale) && { locale }),
+    ...(/^[A-Za-z0-9_+-]{1,32}(\/[A-Za-z0-9_+-]{1,32}){0,3}$/.test(timeZone) && { timeZone }),
+  };
+}
+
+/**
+ * Ends a device at its server, now or at the next page load.
+ *
+ * @param {Device} device
+ * @returns {Promise<void>}
+ */
+async function leave({ server, id, secret }) {
+  if (await removed({ server, id, secret })) return;
+  const queued = change(indexedDB, 'leaving', (list = []) => [...list, { server, id, secret }]);
+  await within(BROWSER_LIMIT, queued.catch(() => {}), undefined);
+}
+
+/**
+ * Makes up for the deletions that a server did not hear.
+ *
+ * @returns {Promise<void>}
+ */
+async function sayGoodbye() {
+  const list = await within(BROWSER_LIMIT, load(indexedDB, 'leaving').catch(() => null), null);
+  for (const device of Array.isArray(list) ? list : []) {
+    if (!(await removed(device))) return;
+    await change(indexedDB, 'leaving', (now = []) => now.filter((/** @type {Leaving} */ other) => other.id !== device.id));
+  }
+}
+
+/** @typedef {Pick<Device, 'server' | 'id' | 'secret'>} Leaving */
+
+/**
+ * @param {Leaving} device
+ * @returns {Promise<boolean>} whether the server has no such row any more
+ */
+async function removed({ server, id, secret }) {
+  try {
+    const { status } = await call(server, 'DELETE', `/v1/subscriptions/${id}`, { secret });
+    return status === 204 || status === 401; // 401: it is gone already
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * @typedef {{ status: number, retryAfter: number | null, body: any }} Answer
+ */
+
+/**
+ * One call to the server, within limit.
+ *
+ * @param {string} server
+ * @param {string} method
+ * @param {string} path
+ * @param {{ secret?: string, body?: unknown, limit?: number }} [options]
+ * @returns {Promise<Answer>}
+ */
+async function call(server, method, path, { secret, body, limit = SERVER_LIMIT } = {}) {
+  /** @type {Record<string, string>} */
+  const headers = {};
+  if (body !== undefined) headers['Content-Type'] = 'application/json';
+  if (secret) headers.Authorization = `Device ${secret}`;
+  const hangUp = new AbortController();
+  const talk = async () => {
+    const answer = await fetch(server + path, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body),
+      cache: 'no-store', credentials: 'omit', redirect: 'error', signal: hangUp.signal,
+    });
+    const said = await answer.json().catch(() => null);
+    return { status: answer.status, retryAfter: seconds(answer.headers.get('Retry-After')), body: said ?? {} };
+  };
+  try {
+    const answer = await within(limit, talk(), null);
+    if (answer) return answer;
+  } catch (cause) {
+    throw new BelfryError('unreachable', { cause });
+  } finally {
+    hangUp.abort();
+  }
+  throw new BelfryError('unreachable', { message: 'The server did not answer in time.' });
+}
+
+/**
+ * @param {Answer} answer
+ * @returns {BelfryError}
+ */
+function failure({ status, retryAfter, body }) {
+  const problem = typeof body.code === 'string' ? body.code : '';
+  if (status === 429 || status === 503) {
+    const hint = retryAfter ? `Try again in ${retryAfter} seconds.` : undefined;
+    return new BelfryError('busy', { status, problem, retryAfter, hint });
+  }
+  const said = typeof body.detail === 'string' && body.detail ? body.detail : `it answered ${status}`;
+  const hint = typeof body.hint === 'string' ? body.hint : undefined;
+  return new BelfryError('refused', { message: `The server refused: ${said}`, status, problem, retryAfter, hint });
+}
+
+/**
+ * @param {string | null} retryAfter seconds, or a date (RFC 9110 §10.2.3)
+ * @returns {number | null}
+ */
+function seconds(retryAfter) {
+  if (!retryAfter) return null;
+  const n = /^\d+$/.test(retryAfter) ? Number(retryAfter) : Math.ceil((Date.parse(retryAfter) - Date.now()) / 1000);
+  return Number.isFinite(n) ? Math.max(0, n) : null;
+}
+
+/**
+ * @param {Answer} answer
+ * @param {string[]} sent
+ * @returns {string[]} the channels as the server has them now
+ */
+function listed({ body }, sent) {
+  return Array.isArray(body.channels) ? body.channels.map(String) : sent;
+}
+
+/** @returns {Promise<boolean>} */
+async function dismissedLately() {
+  const at = await within(BROWSER_LIMIT, load(indexedDB, 'dismissed').catch(() => 0), 0);
+  return typeof at === 'number' && Date.now() - at < KEEP_DISMISSED;
+}
+
+const CHECKED = 'belfry.checked';
+
+/** @returns {boolean} whether this tab asked the server in the last hours */
+function checkedLately() {
+  try {
+    const age = Date.now() - Number(sessionStorage.getItem(CHECKED));
+    return age >= 0 && age < CHECK_EVERY;
+  } catch {
+    return false;
+  }
+}
+
+/** Notes that this tab has asked the server. */
+function checked() {
+  try {
+    sessionStorage.setItem(CHECKED, String(Date.now()));
+  } catch {
+    // Then it asks again on the next load.
+  }
+}
+
+/**
+ * @param {unknown} err
+ * @param {string} name
+ * @returns {boolean}
+ */
+function named(err, name) {
+  return err instanceof Error && err.name === name;
+}
+
+/**
+ * @param {unknown} err
+ * @returns {string}
+ */
+function told(err) {
+  return err instanceof Error ? err.message : String(err);
+}
+
+/**
+ * @param {number} ms
+ * @returns {Promise<void>}
+ */
+function pause(ms) {
+  return new Promise((resolve) => { setTimeout(resolve, ms); });
+}
+
+// From here to the end: word for word the same in sw.js, since page
+// and worker share one store. A test holds the two together.
+
+/**
+ * What this browser knows of its own registration.
+ *
+ * @typedef {{ id: string, secret: string, server: string, hash: string, keyId: string, channels: string[], stale: boolean }} Device
+ */
+
+/**
+ * Runs work on the one object store of the one database, in one transaction.
+ * It is opened for each use: no page keeps another from upgrading it.
+ *
+ * @param {IDBFactory} factory
+ * @param {IDBTransactionMode} mode
+ * @param {(store: IDBObjectStore, give: (value: unknown) => void) => void} work
+ * @returns {Promise<unknown>}
+ */
+function storage(factory, mode, work) {
+  return new Promise((resolve, reject) => {
+    const opening = factory.open('belfry', 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore('kit');
+    opening.onerror = () => reject(opening.error);
+    opening.onsuccess = () => {
+      const db = opening.result;
+      try {
+        /** @type {unknown} */
+        let result;
+        const tx = db.transaction('kit', mode);
+        tx.oncomplete = () => resolve(result);
+        tx.onabort = () => reject(tx.error);
+        work(tx.objectStore('kit'), (value) => { result = value; });
+      } catch (err) {
+        reject(err);
+      } finally {
+        db.close(); // takes effect when the transaction has ended
+      }
+    };
+  });
+}
+
+/**
+ * @param {IDBFactory} factory
+ * @param {string} name
+ * @returns {Promise<unknown>}
+ */
+async function load(factory, name) {
+  return storage(factory, 'readonly', (store, give) => {
+    const got = store.get(name);
+    got.onsuccess = () => give(got.result);
+  });
+}
+
+/**
+ * Replaces a value by what edit makes of it; undefined removes it.
+ *
+ * @param {IDBFactory} factory
+ * @param {string} name
+ * @param {(value: any) => unknown} edit
+ * @returns {Promise<void>}
+ */
+async function change(factory, name, edit) {
+  await storage(factory, 'readwrite', (store) => {
+    const got = store.get(name);
+    got.onsuccess = () => {
+      const value = edit(got.result);
+      if (value === undefined) store.delete(name);
+      else store.put(value, name);
+    };
+  });
+}
+
+/**
+ * Waits for work, but no longer than ms; then it gives late.
+ *
+ * @template T, U
+ * @param {number} ms
+ * @param {Promise<T>} work
+ * @param {U} late
+ * @returns {Promise<T | U>}
+ */
+function within(ms, work, late) {
+  /** @type {ReturnType<typeof setTimeout>} */
+  let timer;
+  /** @type {Promise<U>} */
+  const limit = new Promise((resolve) => { timer = setTimeout(resolve, ms, late); });
+  return Promise.race([work, limit]).finally(() => clearTimeout(timer));
+}
+
+/**
+ * Does work while no other tab, and not the worker, changes the registration.
+ * After 10 s, or where there are no locks, it goes ahead all the same.
+ *
+ * @template T
+ * @param {{ locks?: LockManager }} navigator
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+async function alone(navigator, work) {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), 10_000);
+  let begun = false;
+  const begin = () => {
+    begun = true;
+    clearTimeout(timer);
+    return work();
+  };
+  try {
+    if (navigator.locks) return await navigator.locks.request('belfry', { signal: patience.signal }, begin);
+  } catch (err) {
+    if (begun) throw err;
+  }
+  return begin();
+}
+
+/**
+ * @param {string} endpoint
+ * @returns {Promise<string>} its SHA-256; the endpoint itself is a secret and is not kept (SEC-36)
+ */
+async function digest(endpoint) {
+  const sum = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(endpoint));
+  return btoa(String.fromCharCode(...new Uint8Array(sum)));
+}
+
+/**
+ * @param {string} base64url
+ * @returns {Uint8Array<ArrayBuffer>}
+ */
+function octets(base64url) {
+  const binary = atob(base64url.replaceAll('-', '+').replaceAll('_', '/'));
+  return Uint8Array.from(binary, (c) => c.charCodeAt(0));
+}
+
+/**
+ * Reports whether a subscription was made for key. One that does not say is
+ * taken for another's: messages to it would be refused (BR-12).
+ *
+ * @param {PushSubscription} subscription
+ * @param {Uint8Array} key
+ * @returns {boolean}
+ */
+function sameKey(subscription, key) {
+  const made = subscription.options?.applicationServerKey;
+  if (!made || made.byteLength !== key.byteLength) return false;
+  return new Uint8Array(made).every((octet, i) => octet === key[i]);
+}
+

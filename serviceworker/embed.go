@@ -1,0 +1,15 @@
+// Package serviceworker holds what runs in the browser: the worker that shows
+// what is pushed (sw.js) and the page kit that registers a browser (belfry.js),
+// with its types.
+//
+// It carries the files as they are, for web to serve. It has no behaviour of
+// its own in Go, and nothing builds or shrinks the files: what you read here is
+// what the browser runs.
+package serviceworker
+
+import "embed"
+
+// Files are the kit: sw.js, belfry.js and belfry.d.ts.
+//
+//go:embed sw.js belfry.js belfry.d.ts
+var Files embed.FS

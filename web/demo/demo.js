@@ -1,0 +1,77 @@
+// @ts-check
+// The demo page: everything a site does with the kit, in one file.
+import { BelfryError, connect } from '/belfry.js';
+
+const belfry = connect();
+
+/** What the states mean to a person; the kit's own reason says more where there is a way out. */
+const WORDS = {
+  unsupported: 'not possible in this browser.',
+  insecure: 'not possible over this connection.',
+  'needs-install': 'possible after one more step.',
+  'private-mode': 'not possible in a private window.',
+  denied: 'blocked in the browser.',
+  dismissed: 'no answer yet.',
+  off: 'this browser is not registered.',
+  on: 'this browser is registered and can be rung.',
+  stale: 'registered, but something needs repair.',
+};
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @returns {T}
+ */
+const byId = (id) => /** @type {T} */ (document.getElementById(id));
+/** @type {HTMLInputElement[]} */
+const boxes = [...byId('choice').querySelectorAll('input')];
+/** @type {HTMLButtonElement[]} */
+const buttons = [...byId('choice').querySelectorAll('button')];
+const chosen = () => boxes.filter((box) => box.checked).map((box) => box.value);
+
+/** Shows where the registration stands. */
+function render() {
+  const { state, reason, device, channels } = belfry;
+  const registered = device !== null && (state === 'on' || state === 'stale');
+  const word = document.createElement('b');
+  word.textContent = state;
+  byId('state').replaceChildren(word, `: ${WORDS[state]} ${reason}`);
+  document.body.dataset.state = state;
+
+  byId('subscribe').hidden = registered || ['unsupported', 'insecure', 'needs-install', 'private-mode'].includes(state);
+  byId('save').hidden = !registered;
+  byId('unsubscribe').hidden = !registered;
+  byId('ring').hidden = !registered;
+  if (!registered) return;
+  for (const box of boxes) box.checked = channels.includes(box.value);
+  byId('command').textContent = `belfry send --title Hello ${channels.length > 0 ? `--channel ${channels[0]}` : '--all'}`;
+  byId('device').textContent = device;
+}
+
+/**
+ * Does what a button asks for, and says in words what went wrong.
+ *
+ * @param {string} id
+ * @param {() => Promise<void>} work called at once, while the click is fresh
+ */
+function onClick(id, work) {
+  byId(id).addEventListener('click', async () => {
+    byId('trouble').hidden = true;
+    const done = work();
+    for (const button of buttons) button.disabled = true;
+    try {
+      await done;
+    } catch (err) {
+      byId('trouble').textContent = err instanceof BelfryError ? `${err.message} ${err.hint}` : String(err);
+      byId('trouble').hidden = false;
+    }
+    for (const button of buttons) button.disabled = false;
+    // The button may be gone; whoever uses a keyboard goes on at the next one.
+    buttons.find((button) => !button.hidden)?.focus({ preventScroll: true });
+  });
+}
+
+belfry.addEventListener('state', render);
+onClick('subscribe', () => belfry.subscribe(chosen()));
+onClick('save', () => belfry.setChannels(chosen()));
+onClick('unsubscribe', () => belfry.unsubscribe());
