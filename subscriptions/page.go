@@ -96,53 +96,6 @@ func (s *Store) All(ctx context.Context, a belfry.Audience) iter.Seq2[belfry.Sub
 	}
 }
 
-// Count is the size of an audience. It is one look for all and for one channel;
-// several channels are counted member by member, since they overlap.
-func (s *Store) Count(ctx context.Context, a belfry.Audience) (n int, err error) {
-	if len(a.Channels) > 1 {
-		n, err = s.countUnion(ctx, a)
-		return n, wrap("count", err)
-	}
-	err = s.read(ctx, func(t tables) error {
-		switch {
-		case a.All:
-			n = int(t.tally(tallyAll))
-		case len(a.Channels) == 1:
-			n = int(t.tally(tallyChannel + a.Channels[0]))
-		case len(a.Users) > 0:
-			for _, u := range unique(a.Users) {
-				n += int(t.tally(tallyUser + u))
-			}
-		default:
-			for range t.members(a, 0) {
-				n++
-			}
-		}
-		return nil
-	})
-	return n, wrap("count", err)
-}
-
-func (s *Store) countUnion(ctx context.Context, a belfry.Audience) (n int, err error) {
-	for at, more := uint64(0), true; more && err == nil; {
-		more = false
-		err = s.read(ctx, func(t tables) error {
-			step := 0
-			for seq := range t.members(a, at) {
-				if step == countStep {
-					more = true
-					break
-				}
-				step++
-				at = seq
-			}
-			n += step
-			return nil
-		})
-	}
-	return n, err
-}
-
 // Keys says how many rows were made with each VAPID key, by key id.
 func (s *Store) Keys(ctx context.Context) (map[string]int, error) {
 	keys := map[string]int{}

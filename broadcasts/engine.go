@@ -1,0 +1,279 @@
+package broadcasts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/internal/id"
+)
+
+// An Audience is where subscriptions are read from.
+type Audience interface {
+	// Snapshot returns the last row there is now and how many rows up to it belong to a.
+	Snapshot(ctx context.Context, a belfry.Audience) (until belfry.Position, targets int, err error)
+	// Page returns up to limit rows of a behind after and up to until, in order,
+	// and the position to go on from. It holds no transaction when it returns.
+	Page(ctx context.Context, a belfry.Audience, after, until belfry.Position, limit int) (rows []belfry.Subscription, next belfry.Position, done bool, err error)
+}
+
+// A Sender makes one attempt.
+type Sender interface {
+	Send(ctx context.Context, s belfry.Subscription, m belfry.PushMessage) belfry.Outcome
+}
+
+// A Presence knows which devices look at a page of ours right now.
+type Presence interface {
+	// Reached says whether the message reached the device another way. It is
+	// asked before each attempt, must not block, and fails open: in doubt, Ring.
+	Reached(device, message string) Reach
+}
+
+// A Reach is what to do with a device. The zero value means ring it.
+type Reach struct {
+	Spared bool      // it has the message already: count it as suppressed
+	Hold   time.Time // ask again then; zero means do not wait
+}
+
+type nobody struct{}
+
+func (nobody) Reached(string, string) Reach { return Reach{} }
+
+// Config says what an Engine works with. Journal, Audience and Sender are required.
+type Config struct {
+	Journal  Journal
+	Audience Audience
+	Sender   Sender
+	Presence Presence // default: nobody is ever present
+
+	// Origins are the sites we ring for, at least one. The first is used for rows that name none.
+	Origins []string
+
+	// PerHost bounds attempts in flight to one push service. Default 128: under
+	// the 250 streams that an HTTP/2 server usually grants a connection.
+	PerHost int
+
+	// Log gets attempts at Debug and faults of ours at Warn. Default: none.
+	Log *slog.Logger
+}
+
+// total bounds attempts in flight to all push services together, so that an
+// audience spread over many hosts cannot use up the descriptors.
+const total = 1024
+
+// An Engine runs broadcasts. Close it before the journal.
+type Engine struct {
+	Config
+	committer *committer
+	stop      context.Context // ends when no new attempt may begin
+	halt      context.CancelFunc
+	kill      context.CancelFunc // ends attempts in flight
+	flight    context.Context
+	running   sync.WaitGroup
+	all       lane // attempts in flight to all push services
+
+	mu     sync.Mutex // guards live, lanes and closed
+	live   map[string]*run
+	lanes  map[string]lane // by host
+	closed bool
+}
+
+// New returns an Engine, or says what is missing. Broadcasts that an earlier
+// process left unfinished are cancelled before it returns.
+func New(ctx context.Context, cfg Config) (*Engine, error) {
+	if cfg.Journal == nil || cfg.Audience == nil || cfg.Sender == nil || len(cfg.Origins) == 0 {
+		return nil, errors.New("broadcasts: Config needs Journal, Audience, Sender and Origins")
+	}
+	if cfg.Presence == nil {
+		cfg.Presence = nobody{}
+	}
+	if cfg.PerHost == 0 {
+		cfg.PerHost = 128
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{Config: cfg, all: make(lane, total), live: map[string]*run{}, lanes: map[string]lane{}}
+	e.stop, e.halt = context.WithCancel(context.Background())
+	e.flight, e.kill = context.WithCancel(context.Background())
+	if err := e.cancelUnfinished(ctx); err != nil {
+		return nil, err
+	}
+	e.committer = newCommitter(cfg.Journal, cfg.Log)
+	return e, nil
+}
+
+func (e *Engine) cancelUnfinished(ctx context.Context) error {
+	list, err := e.Journal.Unfinished(ctx)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	now := time.Now().UTC()
+	for i := range list {
+		list[i].cancelRest(ReasonRestart, now)
+		e.Log.Warn("broadcast was cut off by a restart", "broadcast", list[i].ID, "cancelled", list[i].Counts.Cancelled)
+	}
+	return e.Journal.Commit(ctx, list, nil)
+}
+
+// Launch checks a message, writes the broadcast down and starts it. When it
+// returns without an error, the broadcast survives a power cut.
+func (e *Engine) Launch(ctx context.Context, m belfry.Message, a belfry.Audience) (Broadcast, error) {
+	a, err := a.Check()
+	if err != nil {
+		return Broadcast{}, err
+	}
+	if err := m.Check(e.Origins); err != nil {
+		return Broadcast{}, err
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	b := Broadcast{
+		Launch:   Launch{ID: id.New(), Message: m, Audience: a, Created: now, Deadline: now.Add(m.Lifetime())},
+		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Hosts: []Host{}},
+	}
+	payloads, err := e.compile(&b)
+	if err != nil {
+		return Broadcast{}, err
+	}
+	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, a); err != nil {
+		return Broadcast{}, err
+	}
+	b.Counts.Pending = b.Counts.Targets
+
+	if err := e.open(); err != nil {
+		return Broadcast{}, err
+	}
+	if err := e.Journal.Create(ctx, b); err != nil {
+		e.running.Done()
+		return Broadcast{}, err
+	}
+	r := newRun(e, b, payloads)
+	e.mu.Lock()
+	e.live[b.ID] = r
+	e.mu.Unlock()
+	go func() {
+		defer e.running.Done()
+		r.deliver()
+		e.forget(b.ID)
+	}()
+	return b, nil
+}
+
+// open counts one more broadcast as running, unless the engine is closing.
+func (e *Engine) open() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return &belfry.Error{Kind: belfry.ErrBusy, Code: "stopping", Text: "the server is shutting down", Hint: "try again in a moment"}
+	}
+	e.running.Add(1)
+	return nil
+}
+
+// forget drops a broadcast that has ended, and the lanes once nobody uses them:
+// hosts come from strangers, so the map must not only grow.
+func (e *Engine) forget(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.live, id)
+	if len(e.live) == 0 {
+		clear(e.lanes)
+	}
+}
+
+// lane returns the lane to host, which all broadcasts share.
+func (e *Engine) lane(host string) lane {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.lanes[host] == nil {
+		e.lanes[host] = make(lane, e.PerHost)
+	}
+	return e.lanes[host]
+}
+
+// compile makes the payload for each of our origins, so that a message that is
+// too large for one of them is refused before it is queued (WP-33).
+func (e *Engine) compile(b *Broadcast) (map[string][]byte, error) {
+	payloads, longest := map[string][]byte{}, 0
+	for _, origin := range e.Origins {
+		p, err := b.Message.Payload(b.ID, b.Audience.Channel(), origin)
+		if err != nil {
+			return nil, err
+		}
+		payloads[origin], longest = p, max(longest, len(p))
+	}
+	if longest > belfry.MobilePayload {
+		b.Warnings = append(b.Warnings, fmt.Sprintf(
+			"the message is %d octets, over %d: Firefox for Android will refuse it", longest, belfry.MobilePayload))
+	}
+	return payloads, nil
+}
+
+// Get returns a broadcast as it stands now.
+func (e *Engine) Get(ctx context.Context, id string) (Broadcast, error) {
+	if r := e.find(id); r != nil {
+		b, _ := r.now()
+		return b, nil
+	}
+	return e.Journal.Get(ctx, id)
+}
+
+// List returns broadcasts from the newest on, beginning behind the id after.
+func (e *Engine) List(ctx context.Context, after string, limit int) ([]Broadcast, error) {
+	return e.Journal.List(ctx, after, limit)
+}
+
+// Watch yields a broadcast as it stands, then after each commit, until it has
+// ended. A slow watcher misses steps in between, never the last one.
+func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[Broadcast, error] {
+	return func(yield func(Broadcast, error) bool) {
+		for r := e.find(id); r != nil; {
+			b, changed := r.now()
+			if !yield(b, nil) || b.Ended() {
+				return
+			}
+			select {
+			case <-changed:
+			case <-e.stop.Done():
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+		yield(e.Journal.Get(ctx, id))
+	}
+}
+
+func (e *Engine) find(id string) *run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.live[id]
+}
+
+// Close lets no new attempt begin, gives those in flight until ctx ends to
+// finish, and writes down what they gave. What was not tried yet stays pending
+// in the journal; the next New cancels it.
+func (e *Engine) Close(ctx context.Context) {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.halt()
+	finished := make(chan struct{})
+	go func() {
+		e.running.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		e.kill()
+		<-finished
+	}
+	e.kill()
+	e.committer.close()
+}

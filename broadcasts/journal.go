@@ -1,0 +1,212 @@
+package broadcasts
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/internal/boltfile"
+)
+
+// A Journal is where broadcasts are written down. What a method has returned
+// from survives a power cut.
+type Journal interface {
+	// Create writes a new broadcast.
+	Create(ctx context.Context, b Broadcast) error
+	// Commit writes how broadcasts stand now and forgets the subscriptions that
+	// are gone, all in one transaction.
+	Commit(ctx context.Context, progress []Broadcast, gone []string) error
+	// Get returns one broadcast, or belfry.ErrNotFound.
+	Get(ctx context.Context, id string) (Broadcast, error)
+	// List returns broadcasts from the newest on, beginning behind after.
+	List(ctx context.Context, after string, limit int) ([]Broadcast, error)
+	// Unfinished returns what neither ended nor was cancelled.
+	Unfinished(ctx context.Context) ([]Broadcast, error)
+}
+
+// Buckets of this package, in the house's one bbolt file. Schema 1.
+//
+//	broadcasts
+//	    key    id, a ULID in lower case, so that keys are in order of creation
+//	    value  version, CRC-32C, JSON of what never changes: message, audience, times, until
+//	broadcasts.progress
+//	    key    id
+//	    value  version, CRC-32C, JSON of what every commit changes: state, counts, hosts
+//	broadcasts.running
+//	    key    id
+//	    value  empty
+//
+// Message and progress are apart so that a commit writes a few hundred octets
+// and not the message again. broadcasts.running is derived from the progress.
+var (
+	bucketBroadcasts = []byte("broadcasts")
+	bucketProgress   = []byte("broadcasts.progress")
+	bucketRunning    = []byte("broadcasts.running")
+)
+
+// A BoltJournal is a Journal in the house's one file.
+type BoltJournal struct {
+	db     *bbolt.DB
+	forget func(tx *bbolt.Tx, ids []string) (int, error)
+}
+
+// NewBoltJournal keeps broadcasts in db. forget removes subscriptions inside
+// the transaction that books them as gone.
+func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, ids []string) (int, error)) (*BoltJournal, error) {
+	err := db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketRunning} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return &BoltJournal{db, forget}, wrap("open", err)
+}
+
+// Create writes a new broadcast.
+func (j *BoltJournal) Create(_ context.Context, b Broadcast) error {
+	return wrap("create", j.db.Update(func(tx *bbolt.Tx) error {
+		value, err := seal(stored{b.Launch, b.Launch.Until})
+		if err != nil {
+			return err
+		}
+		if err := tx.Bucket(bucketBroadcasts).Put([]byte(b.ID), value); err != nil {
+			return err
+		}
+		return putProgress(tx, b)
+	}))
+}
+
+// Commit writes progress and forgets who is gone, in one transaction.
+func (j *BoltJournal) Commit(_ context.Context, progress []Broadcast, gone []string) error {
+	return wrap("commit", j.db.Update(func(tx *bbolt.Tx) error {
+		for _, b := range progress {
+			if err := putProgress(tx, b); err != nil {
+				return err
+			}
+		}
+		_, err := j.forget(tx, gone)
+		return err
+	}))
+}
+
+// Get returns one broadcast.
+func (j *BoltJournal) Get(_ context.Context, id string) (b Broadcast, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		b, err = read(tx, []byte(id))
+		return err
+	})
+	return b, wrap("get", err)
+}
+
+// List returns broadcasts from the newest on.
+func (j *BoltJournal) List(_ context.Context, after string, limit int) (list []Broadcast, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketBroadcasts).Cursor()
+		key, _ := c.Last()
+		if after != "" {
+			if key, _ = c.Seek([]byte(after)); key == nil {
+				key, _ = c.Last()
+			}
+			for key != nil && string(key) >= after {
+				key, _ = c.Prev()
+			}
+		}
+		for ; key != nil && len(list) < limit; key, _ = c.Prev() {
+			b, err := read(tx, key)
+			if err != nil {
+				return err
+			}
+			list = append(list, b)
+		}
+		return nil
+	})
+	return list, wrap("list", err)
+}
+
+// Unfinished returns what neither ended nor was cancelled.
+func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketRunning).ForEach(func(key, _ []byte) error {
+			b, err := read(tx, key)
+			list = append(list, b)
+			return err
+		})
+	})
+	return list, wrap("unfinished", err)
+}
+
+// stored is a Launch with the position that operators never see.
+type stored struct {
+	Launch
+	Until belfry.Position `json:"until"`
+}
+
+func putProgress(tx *bbolt.Tx, b Broadcast) error {
+	value, err := seal(b.Progress)
+	if err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketProgress).Put([]byte(b.ID), value); err != nil {
+		return err
+	}
+	if b.Ended() {
+		return tx.Bucket(bucketRunning).Delete([]byte(b.ID))
+	}
+	return tx.Bucket(bucketRunning).Put([]byte(b.ID), nil)
+}
+
+func read(tx *bbolt.Tx, id []byte) (Broadcast, error) {
+	launch, progress := tx.Bucket(bucketBroadcasts).Get(id), tx.Bucket(bucketProgress).Get(id)
+	if launch == nil || progress == nil {
+		return Broadcast{}, &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
+	}
+	var s stored
+	var b Broadcast
+	if err := errors.Join(unseal(launch, &s), unseal(progress, &b.Progress)); err != nil {
+		return Broadcast{}, fmt.Errorf("broadcast %s: %w", id, err)
+	}
+	b.Launch = s.Launch
+	b.Until = s.Until
+	return b, nil
+}
+
+// version is the first octet of every record of this package.
+const version = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// seal writes version, CRC-32C and JSON.
+func seal(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	record := binary.BigEndian.AppendUint32([]byte{version}, crc32.Checksum(b, castagnoli))
+	return append(record, b...), nil
+}
+
+// unseal reads what seal wrote and nothing else: a bit that flipped on the disk
+// must not become a number that an operator believes.
+func unseal(record []byte, v any) error {
+	if len(record) < 5 || record[0] != version || binary.BigEndian.Uint32(record[1:]) != crc32.Checksum(record[5:], castagnoli) {
+		return belfry.ErrCorrupt
+	}
+	return json.Unmarshal(record[5:], v)
+}
+
+// wrap names the room; a full disk keeps the words that say what to do.
+func wrap(doing string, err error) error {
+	var told *belfry.Error
+	if err = boltfile.Explain(err); err == nil || errors.As(err, &told) {
+		return err
+	}
+	return fmt.Errorf("broadcasts: %s: %w", doing, err)
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/belfry-push/belfry/broadcasts"
+)
+
+// follow shows a broadcast until it has ended, then says how it ended: on
+// stdout, and in the exit code. Interrupted, it detaches.
+func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast) error {
+	resp, err := cl.send(ctx, http.MethodGet, "/api/v1/broadcasts/"+b.ID+"/events", nil)
+	if err != nil {
+		return a.interrupted(ctx, b, err)
+	}
+	defer resp.Body.Close()
+	bar := a.bar(b)
+	for event, err := range events(resp.Body) {
+		if err != nil {
+			return a.interrupted(ctx, b, err)
+		}
+		if err := json.Unmarshal(event, &b); err != nil {
+			return fmt.Errorf("the server's answer cannot be read: %w", err)
+		}
+		bar.show(b)
+		if b.Ended() {
+			bar.end()
+			return a.ended(b)
+		}
+	}
+	return a.interrupted(ctx, b, errors.New("the server went away"))
+}
+
+// interrupted tells an operator who pressed Ctrl-C from a server that is gone.
+func (a *app) interrupted(ctx context.Context, b broadcasts.Broadcast, err error) error {
+	if ctx.Err() != nil {
+		fmt.Fprintln(a.err)
+		return a.detached(b)
+	}
+	return fmt.Errorf("lost sight of broadcast %s: %w", b.ID, err)
+}
+
+// ended reports a broadcast that is over.
+func (a *app) ended(b broadcasts.Broadcast) error {
+	if a.json {
+		if err := a.printJSON(b); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(a.out, summary(b))
+	}
+	switch {
+	case b.State == broadcasts.Cancelled:
+		return exit{code: exitCancelled}
+	case b.Counts.Failed > 0:
+		return exit{code: exitSomeFail}
+	}
+	return nil
+}
+
+// summary is a broadcast in one line: what is zero is left out.
+func summary(b broadcasts.Broadcast) string {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "%s %s", b.ID, b.State)
+	if b.Reason != nil {
+		fmt.Fprintf(&out, " (%s)", *b.Reason)
+	}
+	c := b.Counts
+	fmt.Fprintf(&out, ": %d of %d accepted", c.Accepted, c.Targets)
+	for _, part := range []struct {
+		n    int
+		word string
+	}{{c.Pending, "pending"}, {c.Suppressed, "suppressed"}, {c.Expired, "expired"}, {c.Gone, "gone"}, {c.Left, "left"}, {c.Failed, "failed"}, {c.Cancelled, "cancelled"}} {
+		if part.n > 0 {
+			fmt.Fprintf(&out, ", %d %s", part.n, part.word)
+		}
+	}
+	return out.String()
+}
+
+// events yields the data of each server-sent event, in the simple form that our
+// own server writes: one data line each.
+func events(r io.Reader) func(yield func([]byte, error) bool) {
+	return func(yield func([]byte, error) bool) {
+		in := bufio.NewScanner(r)
+		in.Buffer(nil, 1<<20)
+		for in.Scan() {
+			if data, found := bytes.CutPrefix(in.Bytes(), []byte("data: ")); found && !yield(data, nil) {
+				return
+			}
+		}
+		if err := in.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// A bar shows progress on a terminal, and nothing anywhere else.
+type bar struct{ *progressbar.ProgressBar }
+
+func (a *app) bar(b broadcasts.Broadcast) bar {
+	f, ok := a.err.(*os.File)
+	if !ok || a.json || !term.IsTerminal(int(f.Fd())) {
+		return bar{}
+	}
+	return bar{progressbar.NewOptions(b.Counts.Targets, progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(b.ID),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"), progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())}
+}
+
+func (b bar) show(now broadcasts.Broadcast) {
+	if b.ProgressBar != nil {
+		b.Set(now.Counts.Targets - now.Counts.Pending)
+	}
+}
+
+func (b bar) end() {
+	if b.ProgressBar != nil {
+		b.Finish()
+	}
+}
+
+// printJSON writes v for a program.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

@@ -1,0 +1,140 @@
+// Command belfry rings for websites: `belfry serve` registers visitors and
+// broadcasts to them, and every other command talks to the running server.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/internal/config"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks, the second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// Exit codes, from docs/protocol.md.
+const (
+	exitFailed    = 1
+	exitUsage     = 2
+	exitSomeFail  = 3 // a broadcast ended with failed > 0
+	exitCancelled = 4 // a broadcast was cancelled
+)
+
+// An exit is an error that ends the process with a code of its own. An exit
+// without an error says nothing: its command has told all.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e exit) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+func (e exit) Unwrap() error { return e.err }
+
+// An app is one run of the program: what came from outside, and the flags that
+// every command has.
+type app struct {
+	getenv        func(string) string
+	in            io.Reader
+	out, err      io.Writer
+	data          dataFlag
+	server, token string
+	json          bool
+	caFile        string
+}
+
+// run is the program without its process. stdout holds what was asked for,
+// stderr the rest.
+func run(ctx context.Context, args []string, getenv func(string) string, in io.Reader, out, errs io.Writer) int {
+	a := &app{getenv: getenv, in: in, out: out, err: errs}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
+	return a.explain(root.ExecuteContext(ctx))
+}
+
+// explain prints what went wrong and the way out, and returns the exit code.
+func (a *app) explain(err error) int {
+	if err == nil {
+		return 0
+	}
+	code := exitFailed
+	var e exit
+	if errors.As(err, &e) {
+		code = e.code
+		if e.err == nil {
+			return code
+		}
+	}
+	fmt.Fprintf(a.err, "belfry: %s\n", err)
+	var told *belfry.Error
+	if errors.As(err, &told) {
+		if told.Code == "usage" || told.Code == "push-host" || told.Code == "ops-listen" {
+			code = exitUsage
+		}
+		if told.Hint != "" {
+			fmt.Fprintf(a.err, "hint: %s\n", told.Hint)
+		}
+	}
+	return code
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "belfry",
+		Short:         "Belfry rings for websites: background notifications and live messages from one binary",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if err := a.data.settle(c.Name(), a.getenv); err != nil {
+				return err
+			}
+			return config.FromEnv(c.Flags(), a.getenv)
+		},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	flags := root.PersistentFlags()
+	flags.Var(&a.data, "data", "the data directory, where a running server has its socket")
+	flags.StringVar(&a.server, "server", "", "URL of a server on another machine (needs --token)")
+	flags.StringVar(&a.token, "token", "", "token for --server; better given as BELFRY_TOKEN")
+	flags.StringVar(&a.caFile, "server-ca", "", "certificate authority of --server, PEM, where the system does not know it")
+	flags.BoolVar(&a.json, "json", false, "print JSON on stdout")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return wrongUsage(c, err) })
+	root.AddCommand(a.serveCommand(), a.sendCommand(), a.subscriptionsCommand(), a.versionCommand())
+	return root
+}
+
+// wrongUsage is err with the way to the command's help.
+func wrongUsage(c *cobra.Command, err error) error {
+	return exit{exitUsage, &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Text: err.Error(), Hint: "see `" + c.CommandPath() + " --help`"}}
+}
+
+// args checks positional arguments, and makes a wrong number of them a wrong usage.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, given []string) error {
+		if err := check(c, given); err != nil {
+			return wrongUsage(c, err)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,237 @@
+// Package config turns flags and the environment into one checked struct. There
+// is no configuration file.
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/belfry-push/belfry"
+)
+
+// Serve is what `belfry serve` runs on.
+type Serve struct {
+	Data           string
+	Listen         string
+	PublicURL      string   // an origin; empty without one
+	Origins        []string // the sites, as given by --origin
+	Subject        string
+	OpsListen      string
+	TLSCert        string
+	TLSKey         string
+	TrustedProxies []netip.Prefix
+	RegisterN      int
+	RegisterPer    time.Duration
+	PushHosts      belfry.PushHosts
+	PushCA         string
+	Engine         string
+	Demo           bool
+	LogLevel       string
+}
+
+// ServeFlags adds the flags of serve to fs and returns what reads them, once
+// they are parsed, into a checked Serve.
+func ServeFlags(fs *pflag.FlagSet) func() (Serve, error) {
+	listen := fs.String("listen", "127.0.0.1:8080", "where browsers reach the server")
+	public := fs.String("public-url", "", "where browsers reach it from outside, such as https://ring.example.com")
+	origins := fs.StringSlice("origin", nil, "a site that may register visitors; may be repeated")
+	subject := fs.String("subject", "", "mailto: or https: address by which push services reach you")
+	ops := fs.String("ops-listen", "", "where operators reach the server with a token, HOST:PORT")
+	cert := fs.String("tls-cert", "", "certificate chain, PEM")
+	key := fs.String("tls-key", "", "its private key, PEM")
+	proxies := fs.StringSlice("trusted-proxy", nil, "proxy whose X-Forwarded-For is believed, CIDR; may be repeated")
+	limit := fs.String("register-limit", "10/min", "registrations of one address, N/s, N/min, N/h, or off")
+	hosts := fs.StringSlice("push-host", nil, "one more push service, HOST[:PORT], http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
+	ca := fs.String("push-ca", "", "one more certificate authority for push services, PEM")
+	engine := fs.String("engine", "native", "what seals messages: native or webpush-go")
+	demo := fs.Bool("demo", false, "serve the demo page at / even with --public-url")
+	level := fs.String("log-level", "info", "debug, info, warn or error")
+	return func() (Serve, error) {
+		c := Serve{Listen: *listen, PublicURL: *public, Origins: *origins, Subject: *subject, OpsListen: *ops, TLSCert: *cert,
+			TLSKey: *key, PushCA: *ca, Engine: *engine, Demo: *demo, LogLevel: *level}
+		return c, c.check(*proxies, *limit, *hosts)
+	}
+}
+
+func (c *Serve) check(proxies []string, limit string, hosts []string) (err error) {
+	if c.PublicURL != "" {
+		if c.PublicURL, err = Origin("--public-url", c.PublicURL); err != nil {
+			return err
+		}
+	}
+	for i, o := range c.Origins {
+		if c.Origins[i], err = Origin("--origin", o); err != nil {
+			return err
+		}
+	}
+	for _, p := range proxies {
+		prefix, err := parsePrefix(p)
+		if err != nil {
+			return usage("--trusted-proxy", fmt.Sprintf("%+q is not an address or a CIDR such as 10.0.0.0/8", p))
+		}
+		c.TrustedProxies = append(c.TrustedProxies, prefix)
+	}
+	if c.RegisterN, c.RegisterPer, err = parseLimit(limit); err != nil {
+		return err
+	}
+	if c.PushHosts, err = belfry.NewPushHosts(hosts); err != nil {
+		return err
+	}
+	return c.checkListeners()
+}
+
+func (c *Serve) checkListeners() error {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return usage("--listen", fmt.Sprintf("%+q is not HOST:PORT", c.Listen))
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return usage("--tls-cert", "and --tls-key go together")
+	}
+	if c.OpsListen != "" {
+		host, _, err := net.SplitHostPort(c.OpsListen)
+		if err != nil {
+			return usage("--ops-listen", fmt.Sprintf("%+q is not HOST:PORT", c.OpsListen))
+		}
+		if c.TLSCert == "" && !Loopback(host) {
+			return &belfry.Error{Kind: belfry.ErrInvalid, Code: "ops-listen", Where: "--ops-listen", Text: "must be a loopback address without TLS: tokens would travel in the clear",
+				Hint: "add --tls-cert and --tls-key, or listen on 127.0.0.1"}
+		}
+	}
+	if !slices.Contains([]string{"native", "webpush-go"}, c.Engine) {
+		return usage("--engine", fmt.Sprintf("must be native or webpush-go, not %+q", c.Engine))
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		return usage("--log-level", fmt.Sprintf("must be debug, info, warn or error, not %+q", c.LogLevel))
+	}
+	return nil
+}
+
+// Local reports whether only this machine can reach the server, so that a
+// subject and a certificate may be left out.
+func (c Serve) Local() bool {
+	host, _, _ := net.SplitHostPort(c.Listen)
+	if !Loopback(host) {
+		return false
+	}
+	for _, origin := range append([]string{c.PublicURL}, c.Origins...) {
+		if _, rest, _ := strings.Cut(origin, "://"); origin != "" && !Loopback(hostOf(rest)) {
+			return false
+		}
+	}
+	return true
+}
+
+func hostOf(authority string) string {
+	if host, _, err := net.SplitHostPort(authority); err == nil {
+		return host
+	}
+	return authority
+}
+
+// AllOrigins is every site that may register, once the port is known: that of
+// --public-url first, then --origin, and on loopback the server's own.
+func (c Serve) AllOrigins(listening net.Addr) []string {
+	var all []string
+	if c.PublicURL != "" {
+		all = append(all, c.PublicURL)
+	}
+	all = append(all, c.Origins...)
+	host, _, _ := net.SplitHostPort(c.Listen)
+	if tcp, ok := listening.(*net.TCPAddr); ok && Loopback(host) {
+		scheme := "http"
+		if c.TLSCert != "" {
+			scheme = "https"
+		}
+		for _, name := range []string{"127.0.0.1", "localhost"} {
+			all = append(all, scheme+"://"+net.JoinHostPort(name, strconv.Itoa(tcp.Port)))
+		}
+	}
+	slices.Sort(all[min(1, len(all)):])
+	return slices.Compact(all)
+}
+
+// ShowsDemo reports whether / is the demo page.
+func (c Serve) ShowsDemo() bool {
+	host, _, _ := net.SplitHostPort(c.Listen)
+	return c.Demo || c.PublicURL == "" && Loopback(host)
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	return netip.ParsePrefix(s)
+}
+
+// parseLimit reads "10/min"; "off" and "0" mean no limit.
+func parseLimit(s string) (int, time.Duration, error) {
+	if s == "off" || s == "0" {
+		return 0, 0, nil
+	}
+	number, unit, _ := strings.Cut(s, "/")
+	per := map[string]time.Duration{"s": time.Second, "min": time.Minute, "h": time.Hour}[unit]
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || per == 0 {
+		return 0, 0, usage("--register-limit", fmt.Sprintf("%+q is not N/s, N/min, N/h or off", s))
+	}
+	return n, per, nil
+}
+
+func usage(flag, text string) error { return belfry.Invalid("usage", flag, text) }
+
+// FromEnv gives every flag that was not set on the command line the value of
+// BELFRY_ + its name in capitals, where there is one: a flag wins. --data has
+// two meanings in one command and looks after itself.
+func FromEnv(fs *pflag.FlagSet, getenv func(string) string) (err error) {
+	fs.VisitAll(func(f *pflag.Flag) {
+		name := EnvName(f.Name)
+		value := getenv(name)
+		if f.Changed || value == "" || err != nil || f.Name == "data" {
+			return
+		}
+		if e := fs.Set(f.Name, value); e != nil {
+			err = usage(name, fmt.Sprintf("%+q does not fit --%s", value, f.Name))
+		}
+	})
+	return err
+}
+
+// EnvName is the environment variable behind a flag.
+func EnvName(flag string) string {
+	return "BELFRY_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// maxSocket is the longest path that a Unix socket may have on every system we
+// build for, with room to spare (104 on darwin, 108 on Linux).
+const maxSocket = 100
+
+// Paths are the files in the data directory.
+type Paths struct{ Dir, Database, Keys, Socket string }
+
+// PathsIn returns the files of the data directory dir.
+func PathsIn(dir string) (Paths, error) {
+	p := Paths{dir, filepath.Join(dir, "belfry.db"), filepath.Join(dir, "vapid.json"), filepath.Join(dir, "belfry.sock")}
+	if len(p.Socket) > maxSocket {
+		return p, &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--data",
+			Text: fmt.Sprintf("the socket's path %s is %d octets, over the %d that every system takes", p.Socket, len(p.Socket), maxSocket),
+			Hint: "choose a shorter --data, or a relative one"}
+	}
+	return p, nil
+}
+
+// MakeDir makes the data directory for its owner alone, or checks that it is so.
+func (p Paths) MakeDir() error {
+	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(p.Dir, 0o700)
+}

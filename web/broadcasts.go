@@ -1,0 +1,126 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+)
+
+// maxPublish bounds an operator's message, in octets (SEC-41). It is four times
+// what a push can carry, so that "too large" can name the measured size.
+const maxPublish = 16 << 10
+
+// launch starts a broadcast. 202 means that it is on disk.
+func (s *Server) launch(c *gin.Context) error {
+	type call struct {
+		Message  belfry.Message  `json:"message"`
+		Audience belfry.Audience `json:"audience"`
+	}
+	in, err := decode[call](c.Request.Body, maxPublish)
+	if err != nil {
+		return err
+	}
+	if err := caller(c).mayRing(in.Audience); err != nil {
+		return err
+	}
+	b, err := s.Broadcasts.Launch(c.Request.Context(), in.Message, in.Audience)
+	if err != nil {
+		return err
+	}
+	c.Header("Location", "/api/v1/broadcasts/"+b.ID)
+	c.JSON(http.StatusAccepted, b)
+	return nil
+}
+
+// listBroadcasts answers from the newest on. A publisher sees its own channels'.
+func (s *Server) listBroadcasts(c *gin.Context) error {
+	limit, err := limitOf(c)
+	if err != nil {
+		return err
+	}
+	all, err := s.Broadcasts.List(c.Request.Context(), c.Query("after"), limit)
+	if err != nil {
+		return err
+	}
+	items := make([]broadcasts.Broadcast, 0, len(all))
+	for _, b := range all {
+		if caller(c).mayRing(b.Audience) == nil {
+			items = append(items, b)
+		}
+	}
+	var next *string
+	if len(all) == limit {
+		next = &all[limit-1].ID
+	}
+	c.JSON(http.StatusOK, gin.H{"items": items, "next": next})
+	return nil
+}
+
+func (s *Server) showBroadcast(c *gin.Context) error {
+	b, err := s.broadcast(c)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, b)
+	return nil
+}
+
+// broadcast returns the one that the path names, if the caller may see it. One
+// that it may not see is answered like one that is not there.
+func (s *Server) broadcast(c *gin.Context) (broadcasts.Broadcast, error) {
+	b, err := s.Broadcasts.Get(c.Request.Context(), c.Param("id"))
+	if err == nil && caller(c).mayRing(b.Audience) != nil {
+		err = &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
+	}
+	return b, err
+}
+
+// writeWithin is how long one event may take to leave: a reader that is stuck
+// is let go, and asks again (SEC-45).
+const writeWithin = 5 * time.Second
+
+// watchBroadcast streams a broadcast's progress over server-sent events, from
+// how it stands to its end.
+func (s *Server) watchBroadcast(c *gin.Context) error {
+	if _, err := s.broadcast(c); err != nil {
+		return err
+	}
+	out := http.NewResponseController(c.Writer)
+	c.Header("Content-Type", "text/event-stream; charset=utf-8")
+	c.Header("Cache-Control", "no-store, no-transform")
+	c.Header("X-Accel-Buffering", "no")
+	for b, err := range s.Broadcasts.Watch(c.Request.Context(), c.Param("id")) {
+		if err != nil {
+			return nil // the stream has begun; its end says that something is wrong
+		}
+		body, err := json.Marshal(b)
+		if err != nil {
+			return err
+		}
+		if err := out.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.Writer, "event: progress\ndata: %s\n\n", body)
+		if err := out.Flush(); err != nil {
+			return nil // the reader has gone
+		}
+	}
+	return nil
+}
+
+// limitOf reads ?limit=, from 1 to 1000, 100 by default.
+func limitOf(c *gin.Context) (int, error) {
+	raw := c.DefaultQuery("limit", "100")
+	n, err := strconv.Atoi(raw)
+	if err != nil || n < 1 || n > 1000 {
+		return 0, belfry.Invalid("limit", "limit", "must be a number from 1 to 1000")
+	}
+	return n, nil
+}

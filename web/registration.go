@@ -1,0 +1,235 @@
+package web
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/subscriptions"
+)
+
+// maxRegistration bounds a browser's body, in octets (SEC-41). An endpoint may
+// take 2048 of them, channels 100 × 67.
+const maxRegistration = 8 << 10
+
+// config tells a page which key to subscribe with. It must be the key that we
+// sign with, so it is never cached (WP-55).
+func (s *Server) config(c *gin.Context) error {
+	c.Header("Cache-Control", "no-store")
+	key := s.Keys.Current()
+	c.JSON(http.StatusOK, gin.H{"vapidPublicKey": key.PublicKey, "keyId": key.ID})
+	return nil
+}
+
+// A registration is what a page may say of itself. A member that is nil was not given.
+type registration struct {
+	Subscription jsontext.Value `json:"subscription"`
+	KeyID        *string        `json:"keyId"`
+	Channels     *[]string      `json:"channels"`
+	Locale       *string        `json:"locale"`
+	TimeZone     *string        `json:"timeZone"`
+}
+
+// registered is the answer. Secret is there once, for a row that is new.
+type registered struct {
+	ID       string   `json:"id"`
+	Secret   string   `json:"secret,omitempty"`
+	Channels []string `json:"channels"`
+}
+
+// register stores a browser's subscription, or brings a known one up to date
+// for whoever holds its secret.
+func (s *Server) register(c *gin.Context) error {
+	if err := s.limited(c); err != nil {
+		return err
+	}
+	r, err := decode[registration](c.Request.Body, maxRegistration)
+	if err != nil {
+		return err
+	}
+	if r.Subscription == nil {
+		return belfry.Invalid("subscription", "subscription", "is missing")
+	}
+	if r.Channels == nil {
+		r.Channels = &[]string{}
+	}
+	change, err := s.check(r)
+	if err != nil {
+		return err
+	}
+	secret, err := deviceSecret(c)
+	if err != nil {
+		return err
+	}
+	row := *change.Subscription
+	row.KeyID, row.Channels, row.Origin = s.Keys.Current().ID, *change.Channels, c.GetHeader("Origin")
+	if change.KeyID != nil {
+		row.KeyID = *change.KeyID
+	}
+	if change.Locale != nil {
+		row.Locale = *change.Locale
+	}
+	if change.TimeZone != nil {
+		row.TimeZone = *change.TimeZone
+	}
+	got, err := s.Subscriptions.Register(c.Request.Context(), row, secret)
+	if err != nil {
+		return err
+	}
+	answer := registered{ID: got.Subscription.ID, Channels: got.Subscription.Channels}
+	if !got.Created {
+		c.JSON(http.StatusOK, answer)
+		return nil
+	}
+	answer.Secret = got.Secret.Reveal()
+	c.JSON(http.StatusCreated, answer)
+	return nil
+}
+
+// change lets a device say what is new about itself.
+func (s *Server) change(c *gin.Context) error {
+	if err := s.limited(c); err != nil {
+		return err
+	}
+	if err := s.authorise(c); err != nil {
+		return err
+	}
+	r, err := decode[registration](c.Request.Body, maxRegistration)
+	if err != nil {
+		return err
+	}
+	change, err := s.check(r)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	change.Seen = &now
+	row, err := s.Subscriptions.Update(c.Request.Context(), c.Param("id"), change)
+	if err != nil {
+		return deniedIfGone(err)
+	}
+	c.JSON(http.StatusOK, registered{ID: row.ID, Channels: row.Channels})
+	return nil
+}
+
+// unregister forgets a device.
+func (s *Server) unregister(c *gin.Context) error {
+	if err := s.authorise(c); err != nil {
+		return err
+	}
+	if err := s.Subscriptions.Remove(c.Request.Context(), c.Param("id")); err != nil {
+		return deniedIfGone(err)
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}
+
+// check turns what a page said into a change that may be stored.
+func (s *Server) check(r registration) (change subscriptions.Change, err error) {
+	if r.Subscription != nil {
+		row, err := s.checkSubscription(r.Subscription)
+		if err != nil {
+			return change, belfry.At("subscription", err)
+		}
+		change.Subscription = &row
+	}
+	if r.Channels != nil {
+		names, err := belfry.CheckChannels(*r.Channels)
+		if err != nil {
+			return change, err
+		}
+		change.Channels = &names
+	}
+	if r.KeyID != nil {
+		if err := s.knownKey(*r.KeyID); err != nil {
+			return change, err
+		}
+	}
+	for _, check := range []struct {
+		value *string
+		rule  func(string) error
+	}{{r.Locale, belfry.CheckLocale}, {r.TimeZone, belfry.CheckTimeZone}} {
+		if check.value != nil {
+			if err := check.rule(*check.value); err != nil {
+				return change, err
+			}
+		}
+	}
+	change.KeyID, change.Locale, change.TimeZone = r.KeyID, r.Locale, r.TimeZone
+	return change, nil
+}
+
+// checkSubscription reads a PushSubscription. A browser may add members of its
+// own to it, now or in ten years; those are passed over.
+func (s *Server) checkSubscription(raw jsontext.Value) (belfry.Subscription, error) {
+	var p belfry.PushSubscription
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return belfry.Subscription{}, jsonError(err)
+	}
+	return p.Check(s.Hosts)
+}
+
+func (s *Server) knownKey(id string) error {
+	for _, k := range s.Keys.List() {
+		if k.ID == id {
+			return nil
+		}
+	}
+	return &belfry.Error{Kind: belfry.ErrConflict, Code: "unknown-key", Where: "keyId", Text: "is not a key of this server",
+		Hint: "read /v1/config, unsubscribe, and subscribe with the key it names"}
+}
+
+// limited takes a registration from the caller's share (SEC-42).
+func (s *Server) limited(c *gin.Context) error {
+	wait, err := s.limiter.allow(c.ClientIP())
+	if wait > 0 {
+		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	}
+	return err
+}
+
+// authorise checks the device secret. An id that is unknown and a secret that
+// does not fit are answered alike (SEC-14).
+func (s *Server) authorise(c *gin.Context) error {
+	secret, err := deviceSecret(c)
+	if err != nil || secret == nil {
+		return denied()
+	}
+	return s.Subscriptions.Authorize(c.Request.Context(), c.Param("id"), *secret)
+}
+
+func denied() error {
+	return &belfry.Error{Kind: belfry.ErrDenied, Code: "unauthorised", Text: "the device secret does not fit this id"}
+}
+
+// deniedIfGone answers a row that vanished since its secret was checked like
+// one that was never there.
+func deniedIfGone(err error) error {
+	if p := asProblem(err); p.Status == http.StatusNotFound {
+		return denied()
+	}
+	return err
+}
+
+// deviceSecret reads Authorization: Device <secret>, or returns nil without one.
+func deviceSecret(c *gin.Context) (*belfry.DeviceSecret, error) {
+	scheme, value, _ := strings.Cut(c.GetHeader("Authorization"), " ")
+	if scheme == "" {
+		return nil, nil
+	}
+	if !strings.EqualFold(scheme, "Device") {
+		return nil, denied()
+	}
+	secret, err := belfry.ParseDeviceSecret(strings.TrimSpace(value))
+	if err != nil {
+		return nil, denied()
+	}
+	return &secret, nil
+}

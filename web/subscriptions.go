@@ -1,0 +1,380 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/subscriptions"
+)
+
+// A row is a subscription as an operator sees it: never its endpoint (SEC-23).
+type row struct {
+	ID       string    `json:"id"`
+	Host     string    `json:"host"`
+	Channels []string  `json:"channels"`
+	User     string    `json:"user"`
+	Locale   string    `json:"locale"`
+	TimeZone string    `json:"timeZone"`
+	Origin   string    `json:"origin"`
+	KeyID    string    `json:"keyId"`
+	Imported bool      `json:"imported"`
+	Created  time.Time `json:"created"`
+	Seen     time.Time `json:"seen"`
+}
+
+func rowOf(s belfry.Subscription) row {
+	return row{s.ID, s.Host(), append([]string{}, s.Channels...), s.User, s.Locale, s.TimeZone, s.Origin, s.KeyID, s.Imported, s.Created, s.Seen}
+}
+
+// A line is a subscription as import and export write it: what
+// PushSubscription.toJSON() gives, and what we know besides.
+type line struct {
+	belfry.PushSubscription
+	Channels []string `json:"channels,omitempty"`
+	User     string   `json:"user,omitempty"`
+	Locale   string   `json:"locale,omitempty"`
+	TimeZone string   `json:"timeZone,omitempty"`
+	Origin   string   `json:"origin,omitempty"`
+	KeyID    string   `json:"keyId,omitempty"`
+}
+
+// audienceOf reads ?channel= and ?user= into an audience, all by default.
+func audienceOf(c *gin.Context) (belfry.Audience, error) {
+	a := belfry.Audience{Channels: c.QueryArray("channel"), Users: c.QueryArray("user")}
+	a.All = len(a.Channels) == 0 && len(a.Users) == 0
+	return a.Check()
+}
+
+// listSubscriptions answers a page of rows, or with ?count=1 how many there are.
+func (s *Server) listSubscriptions(c *gin.Context) error {
+	a, err := audienceOf(c)
+	if err != nil {
+		return err
+	}
+	if c.Query("count") == "1" {
+		n, err := s.Subscriptions.Count(c.Request.Context(), a)
+		if err != nil {
+			return err
+		}
+		c.JSON(http.StatusOK, gin.H{"count": n})
+		return nil
+	}
+	limit, err := limitOf(c)
+	if err != nil {
+		return err
+	}
+	after, err := strconv.ParseUint(c.DefaultQuery("after", "0"), 36, 64)
+	if err != nil {
+		return belfry.Invalid("after", "after", "is not a position that a list gave out")
+	}
+	const toTheEnd = ^belfry.Position(0)
+	rows, last, done, err := s.Subscriptions.Page(c.Request.Context(), a, belfry.Position(after), toTheEnd, limit)
+	if err != nil {
+		return err
+	}
+	items := make([]row, len(rows))
+	for i, r := range rows {
+		items[i] = rowOf(r)
+	}
+	var next *string
+	if !done {
+		position := strconv.FormatUint(uint64(last), 36)
+		next = &position
+	}
+	c.JSON(http.StatusOK, gin.H{"items": items, "next": next})
+	return nil
+}
+
+func (s *Server) showSubscription(c *gin.Context) error {
+	r, err := s.Subscriptions.Get(c.Request.Context(), c.Param("id"))
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, rowOf(r))
+	return nil
+}
+
+func (s *Server) removeSubscription(c *gin.Context) error {
+	if err := s.Subscriptions.Remove(c.Request.Context(), c.Param("id")); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}
+
+// addSubscription stores one subscription that a site's own backend collected.
+// Saying it twice is saying it once.
+func (s *Server) addSubscription(c *gin.Context) error {
+	in, err := decode[jsontext.Value](c.Request.Body, maxRegistration)
+	if err != nil {
+		return err
+	}
+	r, err := s.readLine(in, importDefaults{keyID: s.Keys.Current().ID})
+	if err != nil {
+		return err
+	}
+	if _, err := s.Subscriptions.Import(c.Request.Context(), []belfry.Subscription{r}); err != nil {
+		return err
+	}
+	stored, err := s.Subscriptions.ByEndpoint(c.Request.Context(), r.Endpoint)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusCreated, rowOf(stored))
+	return nil
+}
+
+// changeSubscription changes what an operator may decide: channels and user.
+func (s *Server) changeSubscription(c *gin.Context) error {
+	type call struct {
+		Channels *[]string `json:"channels"`
+		User     *string   `json:"user"`
+		Locale   *string   `json:"locale"`
+		TimeZone *string   `json:"timeZone"`
+	}
+	in, err := decode[call](c.Request.Body, maxRegistration)
+	if err != nil {
+		return err
+	}
+	change, err := s.check(registration{Channels: in.Channels, Locale: in.Locale, TimeZone: in.TimeZone})
+	if err != nil {
+		return err
+	}
+	if in.User != nil {
+		if err := belfry.CheckUser(*in.User); err != nil {
+			return err
+		}
+		change.User = in.User
+	}
+	r, err := s.Subscriptions.Update(c.Request.Context(), c.Param("id"), change)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, rowOf(r))
+	return nil
+}
+
+// unlimited lifts the time limits of a call that streams for as long as it takes.
+func unlimited(c *gin.Context) error {
+	rc := http.NewResponseController(c.Writer)
+	return errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{}))
+}
+
+// exportSubscriptions streams every row whole, endpoint and keys too.
+func (s *Server) exportSubscriptions(c *gin.Context) error {
+	a, err := audienceOf(c)
+	if err != nil {
+		return err
+	}
+	if err := unlimited(c); err != nil {
+		return err
+	}
+	s.Log.Info("subscriptions are being exported", "role", caller(c).role)
+	c.Header("Content-Type", "application/x-ndjson")
+	c.Header("Cache-Control", "no-store")
+	out := bufio.NewWriter(c.Writer)
+	for r, err := range s.Subscriptions.All(c.Request.Context(), a) {
+		if err != nil {
+			panic(http.ErrAbortHandler) // half an export must not look whole
+		}
+		if err := json.MarshalWrite(out, lineOf(r)); err != nil {
+			return nil // the reader has gone
+		}
+		out.WriteByte('\n')
+	}
+	return out.Flush()
+}
+
+func lineOf(r belfry.Subscription) line {
+	l := line{Channels: r.Channels, User: r.User, Locale: r.Locale, TimeZone: r.TimeZone, Origin: r.Origin, KeyID: r.KeyID}
+	l.Endpoint = r.Endpoint.Reveal()
+	l.Keys.P256dh, l.Keys.Auth = r.P256dh.Reveal(), r.Auth.Reveal()
+	if !r.Expires.IsZero() {
+		ms := float64(r.Expires.UnixMilli())
+		l.ExpirationTime = &ms
+	}
+	return l
+}
+
+const (
+	// maxLine bounds one line of an import, in octets.
+	maxLine = 16 << 10
+	// importBatch is how many rows share one transaction, and so one fsync.
+	importBatch = 1000
+)
+
+// importDefaults are what rows get that do not say it themselves.
+type importDefaults struct {
+	channels []string
+	user     string
+	keyID    string
+}
+
+// A refusal is a line that was not imported.
+type refusal struct {
+	Line   int    `json:"line"`
+	Reason string `json:"reason"`
+}
+
+// importSubscriptions reads one JSON object a line and goes on behind lines
+// that are wrong. It answers with a line for each refusal as it meets it, and
+// with the sums at the end, so that neither side holds the whole.
+func (s *Server) importSubscriptions(c *gin.Context) error {
+	defaults, err := s.importDefaultsOf(c)
+	if err != nil {
+		return err
+	}
+	rc := http.NewResponseController(c.Writer)
+	// HTTP/1.1 would otherwise stop reading once the first refusal is written.
+	if err := rc.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if err := unlimited(c); err != nil {
+		return err
+	}
+	c.Header("Content-Type", "application/x-ndjson")
+	out := json.MarshalWrite
+	imp := importer{server: s, ctx: c.Request.Context(), refuse: func(r refusal) { out(c.Writer, r); io.WriteString(c.Writer, "\n") }}
+	if err := imp.read(c.Request.Body, defaults); err != nil {
+		p := asProblem(err)
+		if p.Code == "internal" {
+			s.Log.Error("import stopped", "err", err)
+		}
+		return json.MarshalWrite(c.Writer, gin.H{"stopped": p.Detail, "line": imp.line, "imported": imp.sum.Created, "updated": imp.sum.Updated, "refused": imp.refused})
+	}
+	return json.MarshalWrite(c.Writer, gin.H{"imported": imp.sum.Created, "updated": imp.sum.Updated, "refused": imp.refused})
+}
+
+func (s *Server) importDefaultsOf(c *gin.Context) (d importDefaults, err error) {
+	if d.channels, err = belfry.CheckChannels(c.QueryArray("channel")); err != nil {
+		return d, err
+	}
+	d.user = c.Query("user")
+	if err := belfry.CheckUser(d.user); err != nil {
+		return d, err
+	}
+	if d.keyID = c.Query("key"); d.keyID == "" {
+		d.keyID = s.Keys.Current().ID
+	}
+	return d, s.knownKey(d.keyID)
+}
+
+// An importer takes lines in and rows out, a batch at a time.
+type importer struct {
+	server  *Server
+	ctx     context.Context
+	refuse  func(refusal)
+	line    int
+	refused int
+	batch   []belfry.Subscription
+	lines   []int // of the batch
+	sum     subscriptions.Imported
+}
+
+func (i *importer) read(body io.Reader, d importDefaults) error {
+	in := bufio.NewReaderSize(body, maxLine)
+	for {
+		text, err := in.ReadSlice('\n')
+		if len(text) > 0 {
+			i.line++
+			if errors.Is(err, bufio.ErrBufferFull) {
+				i.reject(i.line, fmt.Sprintf("the line is over %d octets", maxLine))
+				err = skipLine(in)
+			} else if err := i.take(bytes.TrimSpace(text), d); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return i.flush()
+		}
+		if err != nil {
+			return errors.Join(unreadable(err), i.flush())
+		}
+	}
+}
+
+func skipLine(in *bufio.Reader) (err error) {
+	for err = bufio.ErrBufferFull; errors.Is(err, bufio.ErrBufferFull); {
+		_, err = in.ReadSlice('\n')
+	}
+	return err
+}
+
+func (i *importer) take(text []byte, d importDefaults) error {
+	if len(text) == 0 {
+		return nil
+	}
+	r, err := i.server.readLine(text, d)
+	if err != nil {
+		i.reject(i.line, asProblem(err).Detail)
+		return nil
+	}
+	i.lines = append(i.lines, i.line)
+	if i.batch = append(i.batch, r); len(i.batch) == importBatch {
+		return i.flush()
+	}
+	return nil
+}
+
+func (i *importer) reject(line int, reason string) {
+	i.refused++
+	i.refuse(refusal{line, reason})
+}
+
+func (i *importer) flush() error {
+	if len(i.batch) == 0 {
+		return nil
+	}
+	got, err := i.server.Subscriptions.Import(i.ctx, i.batch)
+	i.sum.Created += got.Created
+	i.sum.Updated += got.Updated
+	for _, r := range got.Refused {
+		i.reject(i.lines[r.Index], asProblem(r.Err).Detail)
+	}
+	i.batch, i.lines = i.batch[:0], i.lines[:0]
+	return err
+}
+
+// readLine checks one line of an import.
+func (s *Server) readLine(text []byte, d importDefaults) (belfry.Subscription, error) {
+	var l line
+	if err := json.Unmarshal(text, &l); err != nil {
+		return belfry.Subscription{}, jsonError(err)
+	}
+	if l.KeyID == "" {
+		l.KeyID = d.keyID
+	}
+	if l.User == "" {
+		l.User = d.user
+	}
+	if l.Origin != "" && !slices.Contains(s.Origins, l.Origin) {
+		return belfry.Subscription{}, &belfry.Error{Kind: belfry.ErrInvalid, Code: "origin", Where: "origin", Text: "is not a site that this server rings for",
+			Hint: "start the server with --origin for that site"}
+	}
+	r, err := l.PushSubscription.Check(s.Hosts)
+	if err != nil {
+		return r, err
+	}
+	channels, err := belfry.CheckChannels(append(l.Channels, d.channels...))
+	if err != nil {
+		return r, err
+	}
+	if err := errors.Join(belfry.CheckUser(l.User), belfry.CheckLocale(l.Locale), belfry.CheckTimeZone(l.TimeZone), s.knownKey(l.KeyID)); err != nil {
+		return r, err
+	}
+	r.Channels, r.User, r.Locale, r.TimeZone, r.Origin, r.KeyID, r.Imported = channels, l.User, l.Locale, l.TimeZone, l.Origin, l.KeyID, true
+	return r, nil
+}
