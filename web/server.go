@@ -8,6 +8,7 @@ package web
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	"github.com/belfry-push/belfry/broadcasts"
 	"github.com/belfry-push/belfry/keys"
 	"github.com/belfry-push/belfry/subscriptions"
+	"github.com/belfry-push/belfry/tokens"
 )
 
 // Config says what the front door opens onto. All but the last group is required.
@@ -29,8 +31,10 @@ type Config struct {
 	Subscriptions *subscriptions.Store
 	Broadcasts    *broadcasts.Engine
 	Keys          *keys.Ring
-	Hosts         belfry.PushHosts // push services that a browser may name
-	Origins       []string         // sites that may register and that links may point to
+	Tokens        *tokens.Store
+	Backup        func(io.Writer) error // writes all there is as a tar archive
+	Hosts         belfry.PushHosts      // push services that a browser may name
+	Origins       []string              // sites that may register and that links may point to
 
 	Kit  fs.FS // the files of the browser kit
 	Demo bool  // serve the demo page at /
@@ -55,8 +59,8 @@ type Server struct {
 
 // New returns a Server, or says what is missing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Keys == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
-		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Keys, Origins and Kit")
+	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Keys == nil || cfg.Tokens == nil || cfg.Backup == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
+		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Keys, Tokens, Backup, Origins and Kit")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -99,6 +103,13 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodGet, "/api/v1/subscriptions/:id", admin, s.showSubscription},
 		{http.MethodPut, "/api/v1/subscriptions/:id", admin, s.changeSubscription},
 		{http.MethodDelete, "/api/v1/subscriptions/:id", admin, s.removeSubscription},
+		{http.MethodGet, "/api/v1/tokens", admin, s.listTokens},
+		{http.MethodPost, "/api/v1/tokens", admin, s.makeToken},
+		{http.MethodDelete, "/api/v1/tokens/:id", admin, s.revokeToken},
+		{http.MethodGet, "/api/v1/keys", admin, s.listKeys},
+		{http.MethodPost, "/api/v1/keys", owner, s.addKey},
+		{http.MethodGet, "/api/v1/keys/:id/private", owner, s.exportKey},
+		{http.MethodPost, "/api/v1/backup", owner, s.backup},
 	}
 }
 

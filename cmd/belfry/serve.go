@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ import (
 	"github.com/belfry-push/belfry/sender"
 	"github.com/belfry-push/belfry/serviceworker"
 	"github.com/belfry-push/belfry/subscriptions"
+	"github.com/belfry-push/belfry/tokens"
 	"github.com/belfry-push/belfry/web"
 )
 
@@ -98,6 +100,7 @@ type house struct {
 	web     *web.Server
 	public  net.Listener
 	socket  net.Listener
+	ops     net.Listener // nil without --ops-listen
 	servers []*http.Server
 }
 
@@ -135,13 +138,21 @@ func (a *app) build(ctx context.Context, cfg config.Serve, paths config.Paths, f
 	if err == nil {
 		h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: journal, Audience: store, Sender: h.sender, Origins: origins, Log: log})
 	}
+	var bearers *tokens.Store
 	if err == nil {
-		h.web, err = web.New(web.Config{Subscriptions: store, Broadcasts: h.engine, Keys: ring, Hosts: cfg.PushHosts, Origins: origins,
-			Kit: serviceworker.Files, Demo: cfg.ShowsDemo(), TrustedProxies: cfg.TrustedProxies,
+		bearers, err = tokens.New(file.DB)
+	}
+	if err == nil {
+		h.web, err = web.New(web.Config{Subscriptions: store, Broadcasts: h.engine, Keys: ring, Tokens: bearers, Hosts: cfg.PushHosts, Origins: origins,
+			Backup: func(w io.Writer) error { return archive(file, paths, w) },
+			Kit:    serviceworker.Files, Demo: cfg.ShowsDemo(), TrustedProxies: cfg.TrustedProxies,
 			RegisterLimit: web.Limit{N: cfg.RegisterN, Per: cfg.RegisterPer}, Log: log})
 	}
 	if err == nil {
 		h.socket, err = listenSocket(paths.Socket)
+	}
+	if err == nil && cfg.OpsListen != "" {
+		h.ops, err = net.Listen("tcp", cfg.OpsListen)
 	}
 	if err != nil {
 		h.close()
@@ -214,6 +225,10 @@ func (h *house) run(ctx context.Context) error {
 	failed := make(chan error, 3)
 	h.start(h.web.Public(), h.public, h.cfg.TLSCert != "", failed)
 	h.start(h.web.Operators(web.Owner), h.socket, false, failed)
+	if h.ops != nil {
+		h.start(h.web.Operators(h.web.Bearer), h.ops, h.cfg.TLSCert != "", failed)
+		h.log.Info("operators can reach the server with a token", "address", h.ops.Addr().String())
+	}
 	scheme := "http"
 	if h.cfg.TLSCert != "" {
 		scheme = "https"
@@ -257,7 +272,7 @@ func (h *house) close() {
 			s.Close()
 		}
 	}
-	for _, l := range []net.Listener{h.public, h.socket} {
+	for _, l := range []net.Listener{h.public, h.socket, h.ops} {
 		if l != nil {
 			l.Close()
 		}

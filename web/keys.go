@@ -1,0 +1,92 @@
+package web
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/keys"
+)
+
+// A keyRow is a key and how many subscriptions need it.
+type keyRow struct {
+	keys.Info
+	Subscriptions int `json:"subscriptions"`
+}
+
+func (s *Server) listKeys(c *gin.Context) error {
+	uses, err := s.Subscriptions.Keys(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	var rows []keyRow
+	for _, k := range s.Keys.List() {
+		rows = append(rows, keyRow{k, uses[k.ID]})
+	}
+	answerAll(c, rows)
+	return nil
+}
+
+// exportKey shows a private key, to whoever may open the socket.
+func (s *Server) exportKey(c *gin.Context) error {
+	id := c.Param("id")
+	if id == "current" {
+		id = ""
+	}
+	pair, err := s.Keys.Export(id)
+	if err != nil {
+		return err
+	}
+	s.Log.Info("a private VAPID key was exported", "key", c.Param("id"))
+	c.Header("Cache-Control", "no-store")
+	c.Data(http.StatusOK, "application/json", pair.JSON())
+	return nil
+}
+
+// addKey makes a new current key of an empty object, and imports the pair of a
+// full one. An imported key is current while nobody is registered; later it only
+// signs for the rows that were made with it, for nobody else subscribed to it.
+func (s *Server) addKey(c *gin.Context) error {
+	in, err := decode[map[string]jsontext.Value](c.Request.Body, maxPublish)
+	if err != nil {
+		return err
+	}
+	var info keys.Info
+	if len(in) == 0 {
+		info, err = s.Keys.Rotate()
+	} else {
+		info, err = s.importKey(c, in)
+	}
+	if err != nil {
+		return err
+	}
+	s.Log.Info("VAPID key added", "key", info.ID, "current", info.Current)
+	c.JSON(http.StatusCreated, info)
+	return nil
+}
+
+func (s *Server) importKey(c *gin.Context, in map[string]jsontext.Value) (keys.Info, error) {
+	for name := range in {
+		if name != "publicKey" && name != "privateKey" {
+			return keys.Info{}, belfry.Invalid("unknown-member", "body", "holds publicKey and privateKey, or nothing")
+		}
+	}
+	pair, err := keys.ParsePair([]byte(`{"publicKey":` + or(in["publicKey"]) + `,"privateKey":` + or(in["privateKey"]) + `}`))
+	if err != nil {
+		return keys.Info{}, err
+	}
+	n, err := s.Subscriptions.Count(c.Request.Context(), belfry.Audience{All: true})
+	if err != nil {
+		return keys.Info{}, err
+	}
+	return s.Keys.Import(pair, n == 0)
+}
+
+func or(v jsontext.Value) string {
+	if v == nil {
+		return `""`
+	}
+	return string(v)
+}
