@@ -45,11 +45,11 @@ const (
 // error quotes what the file holds.
 func read(path string) (*keySet, error) {
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("keys: %w", err)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, unusable(path, "cannot be read by this user", "run belfry as the user who owns it")
 	}
 	if err != nil {
-		return nil, unusable(path, "cannot be read by this user", "run belfry as the user who owns it")
+		return nil, fmt.Errorf("keys: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()

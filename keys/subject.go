@@ -33,8 +33,8 @@ func CheckSubject(s string) error {
 		return nil
 	}
 	return &belfry.Error{Kind: belfry.ErrInvalid, Code: "subject", Where: "--subject", Text: wrong +
-		": Apple refuses every message that is not signed with an address at which you can be reached, while other push services do not look",
-		Hint: "the address of a page such as https://www.example.com/contact works everywhere; mailto:ops@example.com is the other form"}
+		"; Apple refuses every message whose sender names no public address to be reached at, while other push services do not look",
+		Hint: "use the address of a page, such as https://www.example.com/contact, which works everywhere, or mailto:ops@example.com"}
 }
 
 // subjectFault says what is wrong with s, or nothing.
@@ -50,7 +50,7 @@ func subjectFault(s string) string {
 		return "must not be empty"
 	case strings.ContainsFunc(s, strange):
 		return shown + " holds a space, a bracket, a quote or a character beyond ASCII"
-	case strings.Contains(strings.ToLower(rest), "mailto:"):
+	case isMail && strings.Contains(strings.ToLower(rest), "mailto:"):
 		return shown + " says mailto: twice"
 	case isMail:
 		return mailFault(rest)
