@@ -90,7 +90,7 @@ func decode(path string, b []byte) (*keySet, error) {
 		}
 		set.keys = append(set.keys, key{k.ID, pair, k.Created, k.Retired})
 	}
-	if _, err := set.find(set.current); err != nil || set.current == "" {
+	if _, err := set.find(set.current); err != nil {
 		return nil, unusable(path, "names a current key that it does not hold", restore)
 	}
 	return set, nil

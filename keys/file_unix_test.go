@@ -60,6 +60,12 @@ func TestOpenRefusesFilesOfOthers(t *testing.T) {
 }
 
 func TestOpenRefusesAFolder(t *testing.T) {
-	_, err := keys.Open(t.TempDir())
-	told(t, err, belfry.ErrNotUsable, "key-file")
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := keys.Open(dir)
+	if e := told(t, err, belfry.ErrNotUsable, "key-file"); e.Text != "is not a file" {
+		t.Errorf("got %q", e.Text)
+	}
 }

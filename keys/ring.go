@@ -12,8 +12,6 @@ package keys
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -36,7 +34,8 @@ type Info struct {
 // as they were.
 //
 // It expects to be the file's only writer, as the database's lock sees to, and
-// refuses to write over a key that it has not read.
+// refuses to write over a key that it has not read. The keys are behind a
+// pointer, so that no way of printing a Ring reaches them (SEC-22).
 type Ring struct {
 	path   string
 	change sync.Mutex             // held from reading the ring to swapping it
@@ -151,13 +150,6 @@ func (r *Ring) Export(id string) (Pair, error) {
 	k, err := r.set.Load().find(id)
 	return k.pair, err
 }
-
-// A Ring prints as its keys' public side, whatever the verb (SEC-22).
-func (r *Ring) String() string {
-	return fmt.Sprintf("[key ring %s, %d keys]", r.set.Load().current, len(r.set.Load().keys))
-}
-func (r *Ring) Format(w fmt.State, _ rune) { io.WriteString(w, r.String()) }
-func (r *Ring) LogValue() slog.Value       { return slog.StringValue(r.String()) }
 
 // find returns the key named id, or the current one when id is empty.
 func (s *keySet) find(id string) (key, error) {

@@ -56,6 +56,15 @@ func ids(r *keys.Ring) (all []string) {
 	return all
 }
 
+func stat(t testing.TB, path string) fs.FileInfo {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
 // told ends the test unless err is one that people see, of this kind and code.
 func told(t *testing.T, err, kind error, code string) *belfry.Error {
 	t.Helper()
@@ -289,11 +298,11 @@ func TestImport(t *testing.T) {
 		t.Fatalf("got %+v, %v; current %+v", added, err, ring.Current())
 	}
 	// Again, as scripts do: nothing changes, not even the file.
-	was := readFile(t, path)
+	was := stat(t, path)
 	if again, err := ring.Import(pair, false); err != nil || again != added || len(ring.List()) != 2 {
 		t.Errorf("imported twice: %+v, %v", again, err)
 	}
-	if !bytes.Equal(readFile(t, path), was) {
+	if !os.SameFile(stat(t, path), was) {
 		t.Error("a second import wrote the file")
 	}
 	// As current: the one before is retired, not lost.
@@ -303,6 +312,10 @@ func TestImport(t *testing.T) {
 	}
 	if list := ring.List(); len(list) != 2 || list[0].Current || !list[1].Current {
 		t.Errorf("ring is %+v", list)
+	}
+	was = stat(t, path)
+	if again, err := ring.Import(pair, true); err != nil || again != current || !os.SameFile(stat(t, path), was) {
+		t.Errorf("imported as current twice: %+v, %v", again, err)
 	}
 	// As retired once more: an import never retires the key in use.
 	if still, err := ring.Import(pair, false); err != nil || still != current || ring.Current() != current {

@@ -2,8 +2,6 @@ package keys
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -26,7 +24,8 @@ const (
 
 // A Signer makes the Authorization header that push services ask for
 // (RFC 8292 §3) and signs one token per push service and key for hours of
-// sending (WP-44). Its methods may be called concurrently.
+// sending (WP-44). Its methods may be called concurrently. Keys and tokens are
+// behind pointers, so that no way of printing a Signer reaches them (SEC-22).
 type Signer struct {
 	ring    *Ring
 	subject string
@@ -95,8 +94,3 @@ func (s *Signer) token(f tokenFor) *token {
 	}
 	return fresh
 }
-
-// A Signer holds tokens, so it prints none (SEC-22).
-func (s *Signer) String() string             { return "[signer " + s.ring.set.Load().current + "]" }
-func (s *Signer) Format(w fmt.State, _ rune) { io.WriteString(w, s.String()) }
-func (s *Signer) LogValue() slog.Value       { return slog.StringValue(s.String()) }

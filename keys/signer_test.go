@@ -274,13 +274,18 @@ func TestTokensOfAWrongClockDoNotOutliveIt(t *testing.T) {
 // A broadcast begins with hundreds of sends at once to one push service.
 func TestConcurrentFirstUseSignsOnce(t *testing.T) {
 	ring := newRing(t)
-	for range 20 {
+	for range 300 {
 		signer := keys.NewSigner(ring, subject, nil)
 		var group sync.WaitGroup
-		got := make([]string, 64)
+		got := make([]string, 16)
+		start := make(chan struct{})
 		for i := range got {
-			group.Go(func() { got[i], _ = signer.Authorization(audience, "") })
+			group.Go(func() {
+				<-start
+				got[i], _ = signer.Authorization(audience, "")
+			})
 		}
+		close(start)
 		group.Wait()
 		for _, text := range got {
 			if text == "" || text != got[0] {

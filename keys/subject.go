@@ -61,8 +61,7 @@ func subjectFault(s string) string {
 }
 
 func mailFault(address string) string {
-	parsed, err := mail.ParseAddress(address)
-	if err != nil || parsed.Address != address || parsed.Name != "" {
+	if _, err := mail.ParseAddress(address); err != nil {
 		return fmt.Sprintf("%+q is not a mail address", address)
 	}
 	return hostFault(address[strings.LastIndexByte(address, '@')+1:])
