@@ -39,6 +39,9 @@ const (
 	// about 1 GiB; 64 GiB is far beyond what one server sends to.
 	MaxSize int64 = 64 << 30
 
+	// reserve is how much of MaxSize is kept for changes and removals (REL-09).
+	reserve = 4 << 20
+
 	// lockTimeout is how long a second process waits for the first one to end,
 	// as it does in a restart, before it gives up (REL-20). bbolt waits for ever
 	// when it is told nothing.

@@ -141,33 +141,6 @@ func TestSecondOpen(t *testing.T) {
 	}
 }
 
-// A sidecar that a killed process left behind must not send the operator after
-// a process that is not there.
-func TestStaleHolderIsNotNamed(t *testing.T) {
-	t.Parallel()
-	host, _ := os.Hostname()
-	for content, want := range map[string]string{
-		"":                         "",
-		"nonsense\n":               "",
-		"-1 " + host + "\n":        "",
-		"999999999 " + host + "\n": "",
-		"12 " + host + ".else\n":   " (process 12 on " + host + ".else)",
-	} {
-		t.Run(content, func(t *testing.T) {
-			t.Parallel()
-			p := path(t)
-			mustOpen(t, p)
-			if err := os.WriteFile(filepath.Join(filepath.Dir(p), "belfry.pid"), []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, err := boltfile.Open(p)
-			if got := refused(t, err, "already-running").Text; got != "another belfry is already running on "+filepath.Dir(p)+want {
-				t.Errorf("%q, want the end %q", got, want)
-			}
-		})
-	}
-}
-
 // Two servers started at the same moment on a new directory: one gets it. If
 // each made a file, one of them would write to a file that has no name.
 func TestConcurrentCreation(t *testing.T) {

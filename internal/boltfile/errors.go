@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/belfry-push/belfry"
+	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
@@ -17,6 +18,21 @@ var (
 	errEmpty   = errors.New("is empty")
 	errForeign = errors.New("is not a database of belfry")
 )
+
+// Room is an error where so little is left of the file's largest size that no
+// new rows may be added to it. What is held back is for those who leave: bbolt
+// writes a changed page to a new place, so removing takes room too (REL-09).
+func Room(tx *bbolt.Tx) error {
+	db := tx.DB()
+	// bbolt grows the file by AllocSize more than it needs and counts that in.
+	left := int64(db.MaxSize) - int64(db.AllocSize) - tx.Size()
+	stats := db.Stats()
+	left += int64(stats.FreePageN+stats.PendingPageN) * int64(db.Info().PageSize)
+	if db.MaxSize > 0 && left < reserve {
+		return Explain(bbolterrors.ErrMaxSizeReached)
+	}
+	return nil
+}
 
 // Explain says in the house's words that there is no room left, in the file or
 // on the disk; other errors pass. What was accepted before is safe: bbolt gives

@@ -38,7 +38,7 @@ func holder(path string) string {
 	}
 	var pid int
 	var host string
-	if n, _ := fmt.Sscanf(string(b), "%d %s\n", &pid, &host); n == 0 || pid <= 0 {
+	if n, _ := fmt.Sscanf(string(b), "%d %s\n", &pid, &host); n != 2 || pid <= 0 {
 		return ""
 	}
 	if here, _ := os.Hostname(); host != here {
