@@ -68,6 +68,9 @@ func (s *Store) importOne(t tables, sub belfry.Subscription) (created bool, err 
 		if sub.Created.IsZero() {
 			sub.Created = s.time()
 		}
+		if err := t.room(); err != nil {
+			return false, err
+		}
 		return true, t.add(&sub)
 	}
 	if err != nil {

@@ -70,6 +70,9 @@ func (s *Store) admit(t tables, row *belfry.Subscription) error {
 	if err := t.checkDevices(nil, row); err != nil {
 		return err
 	}
+	if err := t.room(); err != nil {
+		return err
+	}
 	return t.add(row)
 }
 

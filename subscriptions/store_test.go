@@ -1,6 +1,7 @@
 package subscriptions_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -204,5 +205,378 @@ func TestTakeoverIsRefused(t *testing.T) {
 	}
 	if n := h.count(channels("spam")); n != 0 {
 		t.Errorf("%d rows in the attacker's channel", n)
+	}
+}
+
+// A secret that fits nothing must not open a row that no browser registered:
+// imported rows have none.
+func TestImportedRowHasNoOwner(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	if _, err := h.Import(t.Context(), []belfry.Subscription{browser(1, "news")}); err != nil {
+		t.Fatal(err)
+	}
+	row := h.all(everybody, subscriptions.End, 10)[0]
+	for _, secret := range []belfry.DeviceSecret{{}, belfry.NewDeviceSecret()} {
+		if err := h.Authorize(t.Context(), row.ID, secret); !errors.Is(err, belfry.ErrDenied) {
+			t.Errorf("authorised: %v", err)
+		}
+		if _, err := h.Register(t.Context(), browser(1), &secret); !errors.Is(err, belfry.ErrConflict) {
+			t.Errorf("taken over: %v", err)
+		}
+	}
+}
+
+// A browser that comes again with its secret keeps its row: what it says anew
+// is replaced, what it leaves out stays.
+func TestRegisterAgain(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	h := newHouse(t, subscriptions.Config{Now: func() time.Time { return now }})
+	first := browser(1, "news", "alerts")
+	first.User = "ann"
+	r := h.register(first)
+	now = now.Add(time.Hour)
+
+	again := belfry.Subscription{Endpoint: first.Endpoint, KeyID: "key-b", Channels: []string{"sport"}}
+	again.P256dh[3] = 9
+	got, err := h.Register(t.Context(), again, &r.Secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := r.Subscription
+	want.KeyID, want.Channels, want.Seen = "key-b", []string{"sport"}, now
+	want.P256dh, want.Auth, want.Expires = again.P256dh, again.Auth, time.Time{}
+	if got.Created || got.Secret != r.Secret || !reflect.DeepEqual(got.Subscription, want) || !reflect.DeepEqual(h.get(want.ID), want) {
+		t.Errorf("created %v\ngot  %+v\nwant %+v", got.Created, got.Subscription, want)
+	}
+	if h.count(channels("news")) != 0 || h.count(channels("sport")) != 1 || h.count(everybody) != 1 {
+		t.Error("the counts do not follow")
+	}
+	again.Channels = []string{}
+	if _, err := h.Register(t.Context(), again, &r.Secret); err != nil {
+		t.Fatal(err)
+	}
+	if row := h.get(want.ID); len(row.Channels) != 0 || h.count(channels("sport")) != 0 {
+		t.Errorf("left all channels, and still has %v", row.Channels)
+	}
+}
+
+// Whoever guesses ids must not learn which exist, and nobody gets in without
+// the secret of this very device (SEC-12, SEC-14).
+func TestAuthorize(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	ann, bob := h.register(browser(1)), h.register(browser(2))
+	if err := h.Authorize(t.Context(), ann.Subscription.ID, ann.Secret); err != nil {
+		t.Errorf("the right secret: %v", err)
+	}
+	wrong := h.Authorize(t.Context(), ann.Subscription.ID, bob.Secret)
+	for name, err := range map[string]error{
+		"wrong":   wrong,
+		"zero":    h.Authorize(t.Context(), ann.Subscription.ID, belfry.DeviceSecret{}),
+		"unknown": h.Authorize(t.Context(), "01j00000000000000000000000", ann.Secret),
+		"empty":   h.Authorize(t.Context(), "", ann.Secret),
+	} {
+		if !errors.Is(err, belfry.ErrDenied) || !reflect.DeepEqual(err, wrong) {
+			t.Errorf("%s: %v, want %v", name, err, wrong)
+		}
+	}
+}
+
+// The id stays when the browser gets a new endpoint: pages, receipts and
+// operators know the device by it, and its secret still opens it.
+func TestUpdateEndpoint(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	r, other := h.register(browser(1, "news")), h.register(browser(2, "news"))
+	fresh := browser(3)
+	seen, user, zone, none := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), "ann", "Asia/Tokyo", ""
+	got, err := h.Update(t.Context(), r.Subscription.ID, subscriptions.Change{
+		Subscription: &fresh, Seen: &seen, User: &user, TimeZone: &zone, Locale: &none})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := r.Subscription
+	want.Endpoint, want.P256dh, want.Auth, want.Expires = fresh.Endpoint, fresh.P256dh, fresh.Auth, fresh.Expires
+	want.Seen, want.User, want.TimeZone, want.Locale = seen, user, zone, ""
+	h.reopen()
+	if row := h.get(want.ID); !reflect.DeepEqual(row, want) || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", row, want)
+	}
+	if err := h.Authorize(t.Context(), want.ID, r.Secret); err != nil {
+		t.Errorf("the secret no longer fits: %v", err)
+	}
+	// The old endpoint is free, the new one is not.
+	if back := h.register(browser(1)); !back.Created {
+		t.Error("the endpoint that was left is still held")
+	}
+	if _, err := h.Register(t.Context(), browser(3), nil); !errors.Is(err, belfry.ErrConflict) {
+		t.Errorf("the new endpoint: %v, want a conflict", err)
+	}
+	// Nobody moves onto an endpoint that is another's (SEC-13).
+	theirs := browser(2)
+	if _, err := h.Update(t.Context(), want.ID, subscriptions.Change{Subscription: &theirs}); !errors.Is(err, belfry.ErrConflict) {
+		t.Errorf("another's endpoint: %v, want a conflict", err)
+	}
+	if row := h.get(other.Subscription.ID); !reflect.DeepEqual(row, other.Subscription) {
+		t.Errorf("the other row changed to %+v", row)
+	}
+}
+
+// What breaks a rule is refused whoever calls, and the row stays as it was: a
+// NUL in a name would make one index entry look like another's.
+func TestWhatIsNotKept(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	r := h.register(browser(1, "news"))
+	bad := map[string]func(*belfry.Subscription){
+		"no endpoint":     func(s *belfry.Subscription) { s.Endpoint = belfry.Endpoint{} },
+		"NUL in user":     func(s *belfry.Subscription) { s.User = "a\x00b" },
+		"NUL in channel":  func(s *belfry.Subscription) { s.Channels = []string{"a\x00b"} },
+		"private channel": func(s *belfry.Subscription) { s.Channels = []string{"private-ann"} },
+	}
+	for name, spoil := range bad {
+		sub := browser(2)
+		spoil(&sub)
+		if _, err := h.Register(t.Context(), sub, nil); !errors.Is(err, belfry.ErrInvalid) {
+			t.Errorf("register, %s: %v", name, err)
+		}
+		change := subscriptions.Change{Subscription: &sub, User: &sub.User, Channels: &sub.Channels}
+		if _, err := h.Update(t.Context(), r.Subscription.ID, change); !errors.Is(err, belfry.ErrInvalid) {
+			t.Errorf("update, %s: %v", name, err)
+		}
+		if done, err := h.Import(t.Context(), []belfry.Subscription{browser(3), sub}); err != nil ||
+			len(done.Refused) != 1 || done.Refused[0].Index != 1 || !errors.Is(done.Refused[0].Err, belfry.ErrInvalid) {
+			t.Errorf("import, %s: %+v, %v", name, done, err)
+		}
+	}
+	if row := h.get(r.Subscription.ID); !reflect.DeepEqual(row, r.Subscription) {
+		t.Errorf("the row changed to %+v", row)
+	}
+}
+
+// Who has left is gone from every audience, and can come back.
+func TestRemove(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	sub := browser(1, "news")
+	sub.User = "ann"
+	r := h.register(sub)
+	if err := h.Remove(t.Context(), r.Subscription.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.reopen()
+	for name, err := range map[string]error{
+		"get":    second(h.Get(t.Context(), r.Subscription.ID)),
+		"remove": h.Remove(t.Context(), r.Subscription.ID),
+		"update": second(h.Update(t.Context(), r.Subscription.ID, subscriptions.Change{})),
+	} {
+		if !errors.Is(err, belfry.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, a := range []belfry.Audience{everybody, channels("news"), {Users: []string{"ann"}}, {Subscriptions: []string{r.Subscription.ID}}} {
+		if h.count(a) != 0 || len(h.all(a, subscriptions.End, 10)) != 0 {
+			t.Errorf("still in %+v", a)
+		}
+	}
+	if back := h.register(sub); back.Subscription.ID == r.Subscription.ID || back.Subscription.Seq <= r.Subscription.Seq {
+		t.Errorf("came back as %+v", back.Subscription)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// Gone rows go in the committer's transaction: if that is rolled back they are
+// still there, and an id that left by itself meanwhile is nothing.
+func TestForget(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	var ids []string
+	for n := range 3 {
+		ids = append(ids, h.register(browser(n, "news")).Subscription.ID)
+	}
+	ids = append(ids, "01j00000000000000000000000", ids[0])
+	for _, commit := range []bool{false, true} {
+		tx, err := h.file.Begin(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := h.Forget(tx, ids)
+		if err != nil || n != 3 {
+			t.Errorf("forgot %d, %v", n, err)
+		}
+		left := 3
+		if commit {
+			err, left = tx.Commit(), 0
+		} else {
+			err = tx.Rollback()
+		}
+		if err != nil || h.count(everybody) != left || len(h.all(channels("news"), subscriptions.End, 10)) != left {
+			t.Errorf("commit %v: %d left, want %d, %v", commit, h.count(everybody), left, err)
+		}
+	}
+}
+
+// A flood of made-up browsers ends at the cap, and those who are in can still
+// change and leave (SEC-42). An operator's import is not held back by it.
+func TestMaxRows(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{MaxRows: 2})
+	first := h.register(browser(1))
+	h.register(browser(2))
+	if _, err := h.Register(t.Context(), browser(3), nil); !errors.Is(err, belfry.ErrFull) {
+		t.Errorf("over the cap: %v", err)
+	}
+	if _, err := h.Register(t.Context(), browser(1, "news"), &first.Secret); err != nil {
+		t.Errorf("a known browser: %v", err)
+	}
+	if done, err := h.Import(t.Context(), []belfry.Subscription{browser(4)}); err != nil || done.Created != 1 {
+		t.Errorf("import: %+v, %v", done, err)
+	}
+	for _, row := range h.all(everybody, subscriptions.End, 10)[1:] {
+		if err := h.Remove(t.Context(), row.ID); err != nil {
+			t.Errorf("remove: %v", err)
+		}
+	}
+	if r := h.register(browser(3)); !r.Created {
+		t.Error("there is room again, and it is not used")
+	}
+}
+
+// One person has 20 browsers at most (SEC-42), by whichever call they come to
+// the name. Rows an operator imported do not count: no browser asked for them.
+func TestDevicesPerUser(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	anns := func(n int) belfry.Subscription {
+		s := browser(n)
+		s.User = "ann"
+		return s
+	}
+	var imported []belfry.Subscription
+	for n := range 30 {
+		imported = append(imported, anns(1000+n))
+	}
+	if _, err := h.Import(t.Context(), imported); err != nil {
+		t.Fatal(err)
+	}
+	var last subscriptions.Registration
+	for n := range 20 {
+		last = h.register(anns(n))
+	}
+	full := func(err error) bool {
+		var own *belfry.Error
+		return errors.As(err, &own) && own.Kind == belfry.ErrFull && own.Code == "too-many-devices"
+	}
+	if _, err := h.Register(t.Context(), anns(20), nil); !full(err) {
+		t.Errorf("the 21st: %v", err)
+	}
+	user, bobs := "ann", h.register(browser(21))
+	if _, err := h.Update(t.Context(), bobs.Subscription.ID, subscriptions.Change{User: &user}); !full(err) {
+		t.Errorf("the 21st by update: %v", err)
+	}
+	if _, err := h.Register(t.Context(), anns(19), &last.Secret); err != nil {
+		t.Errorf("one of the 20 again: %v", err)
+	}
+	if err := h.Remove(t.Context(), last.Subscription.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Update(t.Context(), bobs.Subscription.ID, subscriptions.Change{User: &user}); err != nil {
+		t.Errorf("one left, another came: %v", err)
+	}
+	if n := h.count(belfry.Audience{Users: []string{"ann", "nobody", "ann"}}); n != 50 {
+		t.Errorf("ann has %d rows, want 50", n)
+	}
+}
+
+// An import brings known browsers up to date and never makes two rows of one
+// endpoint, or that person would be rung twice.
+func TestImport(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	known := h.register(browser(1, "news"))
+	update := browser(1, "sport")
+	update.P256dh[0] ^= 1
+	update.Locale, update.TimeZone, update.User = "", "", "ann"
+	twin := browser(2, "b")
+	done, err := h.Import(t.Context(), []belfry.Subscription{browser(2, "a"), update, twin, browser(3)})
+	if err != nil || done.Created != 2 || done.Updated != 2 || done.Refused != nil {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	want := known.Subscription
+	want.P256dh, want.Channels, want.User = update.P256dh, []string{"news", "sport"}, "ann"
+	if row := h.get(want.ID); !reflect.DeepEqual(row, want) {
+		t.Errorf("got  %+v\nwant %+v", row, want)
+	}
+	if err := h.Authorize(t.Context(), want.ID, known.Secret); err != nil {
+		t.Errorf("an import took the browser's secret away: %v", err)
+	}
+	rows := h.all(channels("a"), subscriptions.End, 10)
+	if len(rows) != 1 || !reflect.DeepEqual(rows[0].Channels, []string{"a", "b"}) || !rows[0].Imported || rows[0].Created.IsZero() || !rows[0].Seen.IsZero() {
+		t.Errorf("twins became %+v", rows)
+	}
+	if h.count(everybody) != 3 {
+		t.Errorf("%d rows, want 3", h.count(everybody))
+	}
+	// Channels that do not fit on top of those that are there: this row is
+	// refused with its number, and nothing of it is stored.
+	var many []string
+	for n := range belfry.MaxChannels {
+		many = append(many, fmt.Sprintf("c%d", n))
+	}
+	done, err = h.Import(t.Context(), []belfry.Subscription{browser(9), browser(1, many...)})
+	if err != nil || done.Created != 1 || len(done.Refused) != 1 || done.Refused[0].Index != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if row := h.get(want.ID); !reflect.DeepEqual(row, want) {
+		t.Errorf("a refused row changed to %+v", row)
+	}
+}
+
+// When the file is full, newcomers are told so and everybody can still leave:
+// a visitor who cannot unsubscribe blocks the site in the browser for good.
+func TestFullFile(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	h.file.MaxSize = h.file.AllocSize + 6<<20
+	var err error
+	for n := 0; err == nil && n < 100_000; n += 500 {
+		batch := make([]belfry.Subscription, 500)
+		for i := range batch {
+			batch[i] = browser(n+i, "news")
+		}
+		var done subscriptions.Imported
+		if done, err = h.Import(t.Context(), batch); len(done.Refused) > 0 {
+			err = done.Refused[0].Err
+		}
+	}
+	if !errors.Is(err, belfry.ErrFull) {
+		t.Fatalf("import: %v", err)
+	}
+	if _, err := h.Register(t.Context(), browser(-1), nil); !errors.Is(err, belfry.ErrFull) {
+		t.Errorf("register: %v", err)
+	}
+	for _, row := range h.all(everybody, subscriptions.End, 100)[:50] {
+		if err := h.Remove(t.Context(), row.ID); err != nil {
+			t.Fatalf("remove: %v", err)
+		}
+	}
+	// Without the reserve bbolt itself says no, and that is the same error.
+	h.file.MaxSize = 1 << 20
+	tx, err := h.file.Begin(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := tx.CreateBucket([]byte("ballast"))
+	b.Put([]byte("x"), make([]byte, 8<<20))
+	if err := boltfile.Explain(tx.Commit()); !errors.Is(err, belfry.ErrFull) {
+		t.Errorf("bbolt's own limit: %v", err)
+	}
+}
+
+// A call whose caller has hung up changes nothing.
+func TestCancelled(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := h.Register(ctx, browser(1), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("register: %v", err)
+	}
+	if _, _, _, err := h.Page(ctx, everybody, 0, subscriptions.End, 10); !errors.Is(err, context.Canceled) {
+		t.Errorf("page: %v", err)
+	}
+	if h.count(everybody) != 0 {
+		t.Error("a row was made")
 	}
 }

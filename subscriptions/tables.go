@@ -2,11 +2,10 @@ package subscriptions
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/internal/boltfile"
 	"go.etcd.io/bbolt"
 )
 
@@ -75,6 +74,10 @@ func makeTables(db *bbolt.DB) error {
 		return nil
 	})
 }
+
+// room refuses new rows in a file that is nearly full, so that there is always
+// room to leave.
+func (t tables) room() error { return boltfile.Room(t.rows.Tx()) }
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
@@ -198,14 +201,14 @@ func tallies(s *belfry.Subscription) []string {
 func (t tables) count(was, is []string) error {
 	for _, key := range was {
 		if !slices.Contains(is, key) {
-			if err := t.step(key, -1); err != nil {
+			if err := t.setTally(key, max(t.tally(key), 1)-1); err != nil {
 				return err
 			}
 		}
 	}
 	for _, key := range is {
 		if !slices.Contains(was, key) {
-			if err := t.step(key, +1); err != nil {
+			if err := t.setTally(key, t.tally(key)+1); err != nil {
 				return err
 			}
 		}
@@ -213,22 +216,19 @@ func (t tables) count(was, is []string) error {
 	return nil
 }
 
-// step adds one to a count, or takes one away.
-func (t tables) step(key string, by int64) error {
-	n := t.tally(key) + uint64(by)
-	switch {
-	case by < 0 && n == ^uint64(0):
-		return fmt.Errorf("count %q: %w", key[:1], errors.New("fewer than none"))
-	case n == 0:
-		return t.counts.Delete([]byte(key))
-	}
-	return t.counts.Put([]byte(key), binary.BigEndian.AppendUint64(nil, n))
-}
-
+// tally reads a count. One that is damaged reads as none, and taking from none
+// leaves none: a wrong count must keep nobody from leaving, and a rebuild mends it.
 func (t tables) tally(key string) uint64 {
 	v := t.counts.Get([]byte(key))
 	if len(v) != 8 {
 		return 0
 	}
 	return binary.BigEndian.Uint64(v)
+}
+
+func (t tables) setTally(key string, n uint64) error {
+	if n == 0 {
+		return t.counts.Delete([]byte(key))
+	}
+	return t.counts.Put([]byte(key), binary.BigEndian.AppendUint64(nil, n))
 }
