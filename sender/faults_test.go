@@ -1,0 +1,151 @@
+package sender_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/sender"
+	"github.com/belfry-push/belfry/sender/pushtest"
+)
+
+// A push service that stays silent or falls over in the middle costs an attempt
+// ten seconds at most, and never the message: it is tried again later (WP-69,
+// REL-07, REL-17, SEC-08).
+func TestFaults(t *testing.T) {
+	tests := []struct {
+		fault   pushtest.Fault
+		verdict belfry.Verdict
+		reason  string
+	}{
+		{pushtest.Reset, belfry.Later, "the connection broke"},
+		{pushtest.ResetUnclear, belfry.Later, "the connection broke"},
+		{pushtest.CutAnswer, belfry.Accepted, ""}, // the status came: what was cut off changes nothing
+		{pushtest.EndlessBody, belfry.Accepted, ""},
+		{pushtest.Close, belfry.Accepted, ""},
+	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		service, sign := pushtest.NewService(t), newSigner(t)
+		s, sub := start(t, engine, service, sign), service.Subscribe(sign.public())
+		for _, tt := range tests {
+			service.Answer(sub.Endpoint, pushtest.Answer{Fault: tt.fault})
+			began := time.Now()
+			o := s.Send(t.Context(), sub, belfry.PushMessage{Payload: []byte("hi")})
+			if o.Verdict != tt.verdict || o.Reason != tt.reason || (o.Err == nil) != (tt.verdict == belfry.Accepted) {
+				t.Errorf("%s: %+v, want %v %q", tt.fault, o, tt.verdict, tt.reason)
+			}
+			if d := time.Since(began); d > 5*time.Second {
+				t.Errorf("%s: took %v", tt.fault, d)
+			}
+		}
+		// The next message finds a good connection again.
+		service.Answer(sub.Endpoint)
+		if o := s.Send(t.Context(), sub, belfry.PushMessage{Payload: []byte("hi")}); o.Verdict != belfry.Accepted {
+			t.Errorf("after all faults: %+v", o)
+		}
+	})
+}
+
+// Our own time limit is the push service's failure and the caller's end is not:
+// a cancelled broadcast must not look like a host that is down.
+func TestTimeLimit(t *testing.T) {
+	tests := []struct {
+		name     string
+		deadline time.Duration // of the caller; 0 means none
+		waited   time.Duration
+		verdict  belfry.Verdict
+		reason   string
+	}{
+		{"silence", 0, 10 * time.Second, belfry.Later, "no answer within 10 seconds"},
+		{"patient caller", time.Hour, 10 * time.Second, belfry.Later, "no answer within 10 seconds"},
+		{"hasty caller", 3 * time.Second, 3 * time.Second, belfry.Cancelled, "stopped waiting for an answer"},
+	}
+	eachEngine(t, func(t *testing.T, engine string) {
+		for _, tt := range tests {
+			synctest.Test(t, func(t *testing.T) {
+				service, sign := pushtest.NewMemoryService(t), newSigner(t)
+				s, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: service.Hosts(), Client: service.Client()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				sub := service.Subscribe(sign.public())
+				service.Answer(sub.Endpoint, pushtest.Answer{Fault: pushtest.Hang})
+				ctx := t.Context()
+				if tt.deadline > 0 {
+					var stop context.CancelFunc
+					ctx, stop = context.WithTimeout(ctx, tt.deadline)
+					defer stop()
+				}
+				began := time.Now()
+				o := s.Send(ctx, sub, belfry.PushMessage{Payload: []byte("hi")})
+				if waited := time.Since(began); waited != tt.waited || o.Verdict != tt.verdict || o.Reason != tt.reason || o.Err == nil {
+					t.Errorf("%s: %+v after %v, want %v %q after %v", tt.name, o, waited, tt.verdict, tt.reason, tt.waited)
+				}
+				service.Close()
+			})
+		}
+	})
+}
+
+// A caller that has gone sends nothing; one that goes in the middle is told so.
+func TestCancelled(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		service, sign := pushtest.NewService(t), newSigner(t)
+		s, sub := start(t, engine, service, sign), service.Subscribe(sign.public())
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if o := s.Send(ctx, sub, belfry.PushMessage{}); o.Verdict != belfry.Cancelled || !errors.Is(o.Err, context.Canceled) {
+			t.Errorf("before: %+v", o)
+		}
+		if n := len(service.Received()); n != 0 {
+			t.Errorf("%d requests arrived", n)
+		}
+		service.Answer(sub.Endpoint, pushtest.Answer{Fault: pushtest.Hang})
+		ctx, stop = context.WithCancel(t.Context())
+		go func() {
+			service.Await(t.Context(), func(pushtest.Summary) bool { return len(service.Received()) > 0 })
+			stop()
+		}()
+		if o := s.Send(ctx, sub, belfry.PushMessage{}); o.Verdict != belfry.Cancelled || o.Status != 0 {
+			t.Errorf("in the middle: %+v", o)
+		}
+	})
+}
+
+// A body that trickles without end is cut off with the time limit, and what it
+// said until then still counts.
+func TestTricklingAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			io.Copy(io.Discard, req.Body)
+			body, w := io.Pipe()
+			go func() {
+				for req.Context().Err() == nil {
+					io.WriteString(w, "x")
+					time.Sleep(time.Second)
+				}
+				w.CloseWithError(req.Context().Err())
+			}()
+			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: body}, nil
+		})}
+		s, err := sender.New(sender.Config{Signer: newSigner(t), Client: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sub, _ := browser(t, fcm)
+		began := time.Now()
+		o := s.Send(t.Context(), sub, belfry.PushMessage{})
+		if took := time.Since(began); o.Verdict != belfry.Later || took > 11*time.Second {
+			t.Errorf("%+v after %v", o, took)
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
