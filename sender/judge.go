@@ -22,7 +22,7 @@ type answer struct {
 	body    []byte // at most maxAnswer octets of it
 	now     time.Time
 	asked   time.Duration // the TTL that we asked for
-	secrets []string      // texts that the reason must not hold
+	secrets secrets       // what the reason must not repeat
 }
 
 // judge says what an answer means. It is the one place in the house that knows
@@ -153,7 +153,7 @@ func skew(h http.Header, now time.Time) time.Duration {
 // unanswered judges an attempt that ended without an answer. ctx is the
 // caller's: when that is done, nobody waits for the message any more; when our
 // own time limit is, the push service was too slow.
-func unanswered(ctx context.Context, host string, err error, secrets ...string) belfry.Outcome {
+func unanswered(ctx context.Context, host string, err error, hide secrets) belfry.Outcome {
 	if ctx.Err() != nil {
 		return belfry.Outcome{Verdict: belfry.Cancelled, Reason: "stopped waiting for an answer",
 			Err: fmt.Errorf("sender: %s: %w", host, ctx.Err())}
@@ -164,7 +164,7 @@ func unanswered(ctx context.Context, host string, err error, secrets ...string) 
 		err = lost.Err
 	}
 	return belfry.Outcome{Verdict: belfry.Later, Reason: cause(err),
-		Err: fmt.Errorf("sender: %s: %s", host, clean(err.Error(), secrets))}
+		Err: fmt.Errorf("sender: %s: %s", host, clean(err.Error(), hide))}
 }
 
 // cause sorts what goes wrong under way into few words, for counting.

@@ -20,6 +20,11 @@ var (
 	longRun   = regexp.MustCompile(`[A-Za-z0-9_%+/=~-]{16,}`)
 )
 
+// secrets gives the texts of a request that nobody may read in what a push
+// service says about it; nil for none. Most answers say nothing, so it is a
+// function that is not always called.
+type secrets func() []string
+
 // reason is why an answer was not the one we wanted, in the push service's
 // words where it has any, else the status. Without it one 403 cannot be told
 // from another (WP-71).
@@ -73,8 +78,11 @@ func bodyReason(body []byte) string {
 
 // clean makes foreign text fit to show: no secret, no control character, one
 // line, at most maxReason octets.
-func clean(text string, secrets []string) string {
-	text = redact(text, secrets)
+func clean(text string, hide secrets) string {
+	if text == "" {
+		return ""
+	}
+	text = redact(text, hide)
 	text = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return ' '
@@ -95,10 +103,12 @@ func clean(text string, secrets []string) string {
 // redact takes out the secrets that we know, every URL, and whatever else looks
 // like a token: a push service may repeat the request, or name a token that we
 // have never seen.
-func redact(text string, secrets []string) string {
-	for _, s := range secrets {
-		if len(s) >= 8 { // less is no secret, and would be found everywhere
-			text = strings.ReplaceAll(text, s, "[…]")
+func redact(text string, hide secrets) string {
+	if hide != nil {
+		for _, s := range hide() {
+			if len(s) >= 8 { // less is no secret, and would be found everywhere
+				text = strings.ReplaceAll(text, s, "[…]")
+			}
 		}
 	}
 	text = anyURL.ReplaceAllString(text, "[…]")

@@ -117,7 +117,7 @@ func newEngine(name string) (engine, error) {
 // seconds, or until ctx is done.
 func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.PushMessage) belfry.Outcome {
 	if ctx.Err() != nil {
-		return unanswered(ctx, sub.Host(), ctx.Err())
+		return unanswered(ctx, sub.Host(), ctx.Err(), nil)
 	}
 	// The row may be older than the list, or not have come through our door (SEC-02).
 	endpoint, err := s.hosts.Endpoint(sub.Endpoint.Reveal())
@@ -136,17 +136,18 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 	limited, stop := context.WithTimeout(ctx, timeLimit)
 	defer stop()
 	via := &courier{client: s.client, url: l.url, authorization: authorization}
+	secrets := func() []string { return l.secrets(authorization) }
 	resp, err := s.engine.post(limited, via, l)
 	switch {
 	case err != nil && !via.sent:
 		// What an engine says of keys is not for showing; ours is the whole truth of it.
 		return failed(belfry.Refused, belfry.Invalid("seal", "message", "cannot be sealed with the keys of this subscription"))
 	case err != nil:
-		return unanswered(ctx, endpoint.Host(), err, l.secrets(authorization)...)
+		return unanswered(ctx, endpoint.Host(), err, secrets)
 	}
 	return judge(answer{
 		status: resp.StatusCode, header: resp.Header, body: read(resp.Body), now: time.Now(),
-		asked: time.Duration(l.ttl) * time.Second, secrets: l.secrets(authorization),
+		asked: time.Duration(l.ttl) * time.Second, secrets: secrets,
 	})
 }
 

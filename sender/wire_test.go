@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -208,7 +209,7 @@ func TestEndlessAnswer(t *testing.T) {
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		var written atomic.Int64
 		stopped := make(chan struct{})
-		service := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		service, _ := serve(t, proto, func(w http.ResponseWriter, r *http.Request) {
 			defer close(stopped)
 			if r.Proto != proto {
 				t.Errorf("asked over %s", r.Proto)
@@ -221,9 +222,7 @@ func TestEndlessAnswer(t *testing.T) {
 					return
 				}
 			}
-		}))
-		service.EnableHTTP2 = proto == "HTTP/2.0"
-		service.StartTLS()
+		})
 		s := startAt(t, service)
 		sub, _ := browser(t, service.URL+"/p")
 		o := s.Send(t.Context(), sub, belfry.PushMessage{Payload: []byte("hi")})
@@ -235,7 +234,6 @@ func TestEndlessAnswer(t *testing.T) {
 		if n, most := written.Load(), int64(map[string]int{"HTTP/1.1": 8 << 20, "HTTP/2.0": 64 << 10}[proto]); n > most {
 			t.Errorf("%s: the host got rid of %d octets", proto, n)
 		}
-		service.Close()
 	}
 }
 
@@ -269,10 +267,7 @@ func TestEndlessHeader(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			service := httptest.NewUnstartedServer(http.HandlerFunc(tt.answer))
-			service.EnableHTTP2 = tt.proto == "HTTP/2.0"
-			service.StartTLS()
-			defer service.Close()
+			service, _ := serve(t, tt.proto, tt.answer)
 			s := startAt(t, service)
 			sub, _ := browser(t, service.URL+"/p")
 			began := time.Now()
@@ -282,6 +277,24 @@ func TestEndlessHeader(t *testing.T) {
 			}
 		})
 	}
+}
+
+// serve starts an HTTPS server that ends with the test, and counts the
+// connections to it.
+func serve(t *testing.T, proto string, handler http.HandlerFunc) (*httptest.Server, *atomic.Int64) {
+	t.Helper()
+	var connections atomic.Int64
+	service := httptest.NewUnstartedServer(handler)
+	service.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	service.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	service.EnableHTTP2 = proto == "HTTP/2.0"
+	service.StartTLS()
+	t.Cleanup(service.Close)
+	return service, &connections
 }
 
 // startAt returns a sender that reaches service.
@@ -388,18 +401,11 @@ func refuseFirst(conn net.Conn) (bodies [][]byte) {
 // One connection carries all, and an answer that was not read to its end would
 // cost a new one each time.
 func TestConnectionIsUsedAgain(t *testing.T) {
-	var connections atomic.Int64
-	service := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	// HTTP/1.1, where an unread answer blocks the connection.
+	service, connections := serve(t, "HTTP/1.1", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		io.WriteString(w, strings.Repeat("x", 9000))
-	}))
-	service.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			connections.Add(1)
-		}
-	}
-	service.StartTLS() // HTTP/1.1, where an unread answer blocks the connection
-	defer service.Close()
+	})
 	s := startAt(t, service)
 	sub, _ := browser(t, service.URL+"/p")
 	for range 20 {
@@ -409,5 +415,27 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 	}
 	if n := connections.Load(); n != 1 {
 		t.Errorf("%d connections for 20 messages", n)
+	}
+}
+
+// A broadcast begins with many attempts at once. Each dialling for itself would
+// be a storm of handshakes at the push service, and slow.
+func TestColdStart(t *testing.T) {
+	service, connections := serve(t, "HTTP/2.0", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusCreated)
+	})
+	s := startAt(t, service)
+	sub, _ := browser(t, service.URL+"/p")
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			if o := s.Send(t.Context(), sub, belfry.PushMessage{Payload: []byte("hi")}); o.Verdict != belfry.Accepted {
+				t.Errorf("%+v", o)
+			}
+		})
+	}
+	all.Wait()
+	if n := connections.Load(); n > 48 {
+		t.Errorf("%d connections for 200 messages", n)
 	}
 }
