@@ -1,6 +1,7 @@
 package pushtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -8,8 +9,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -196,17 +199,28 @@ func (s *Service) hello(ctx context.Context, c *socket) *browser {
 	}
 	if b.socket != nil {
 		go b.socket.ws.CloseNow() // a profile has one connection: the older one is dead or a copy
+	} else {
+		s.present++
 	}
 	b.socket = c
 	c.send(helloAnswer{Type: "hello", UAID: b.uaid, Status: http.StatusOK, WebPush: true, Broadcasts: map[string]string{}})
-	for _, sub := range b.channels {
-		for _, m := range sub.unexpired(s.now()) {
-			c.notify(m)
-		}
+	for _, m := range b.waiting(s.now()) {
+		c.notify(m)
 	}
 	s.mu.Unlock()
 	s.ledger.touch()
 	return b
+}
+
+// waiting is what the browser has not acknowledged, in order of arrival. The
+// caller holds the lock.
+func (b *browser) waiting(now time.Time) []*message {
+	var all []*message
+	for _, sub := range b.channels {
+		all = append(all, sub.unexpired(now)...)
+	}
+	slices.SortFunc(all, func(x, y *message) int { return cmp.Compare(x.arrival, y.arrival) })
+	return all
 }
 
 func newUAID() string {
@@ -220,6 +234,10 @@ func (s *Service) goodbye(b *browser, c *socket) {
 	s.mu.Lock()
 	if b.socket == c {
 		b.socket = nil
+		s.present--
+		if len(b.channels) == 0 {
+			delete(s.browsers, b.uaid) // it has nothing to lose, and asks for a new uaid at each start
+		}
 	}
 	s.mu.Unlock()
 	s.ledger.touch()
@@ -234,8 +252,7 @@ func (s *Service) hear(b *browser, c *socket, m fromBrowser) {
 	case "register":
 		c.send(s.register(b, m))
 	case "unregister":
-		s.unregister(b, m)
-		c.send(registerAnswer{Type: "unregister", ChannelID: m.ChannelID, Status: http.StatusOK})
+		c.send(s.unregister(b, m))
 	case "ack":
 		for _, u := range m.Updates {
 			s.acknowledged(b, u.Version, u.Code)
@@ -258,11 +275,14 @@ func (s *Service) register(b *browser, m fromBrowser) registerAnswer {
 	sub := b.channels[m.ChannelID]
 	if sub == nil || sub.key != key {
 		if sub != nil {
-			sub.end()
+			s.end(sub)
 		}
 		sub = &subscription{token: newToken(), key: key, browser: b, channel: m.ChannelID}
 		b.channels[m.ChannelID] = sub
-		s.subs[sub.token] = sub
+		s.add(sub)
+		if s.save() != nil {
+			answer.Status = http.StatusInternalServerError
+		}
 	}
 	s.mu.Unlock()
 	s.ledger.touch()
@@ -271,17 +291,22 @@ func (s *Service) register(b *browser, m fromBrowser) registerAnswer {
 }
 
 // unregister ends a subscription: later posts to it answer 410.
-func (s *Service) unregister(b *browser, m fromBrowser) {
+func (s *Service) unregister(b *browser, m fromBrowser) registerAnswer {
+	answer := registerAnswer{Type: "unregister", ChannelID: m.ChannelID, Status: http.StatusOK}
 	s.mu.Lock()
 	sub := b.channels[m.ChannelID]
 	if sub != nil {
-		sub.end()
+		s.end(sub)
 		delete(b.channels, m.ChannelID)
+		if s.save() != nil {
+			answer.Status = http.StatusInternalServerError
+		}
 	}
 	s.mu.Unlock()
 	if sub != nil {
 		s.ledger.unregistered(m.Code)
 	}
+	return answer
 }
 
 // acknowledged forgets a message that the browser has, whatever came of it
@@ -289,12 +314,7 @@ func (s *Service) unregister(b *browser, m fromBrowser) {
 func (s *Service) acknowledged(b *browser, version string, code int) {
 	s.mu.Lock()
 	for _, sub := range b.channels {
-		for i, m := range sub.waiting {
-			if m.id == version {
-				sub.waiting = append(sub.waiting[:i:i], sub.waiting[i+1:]...)
-				break
-			}
-		}
+		sub.forget(version)
 	}
 	s.mu.Unlock()
 	s.ledger.ack(version, code)

@@ -2,11 +2,15 @@ package pushtest
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -14,6 +18,22 @@ import (
 
 // maxMint bounds one call; more subscriptions are more calls.
 const maxMint = 100_000
+
+// local refuses calls from web pages, which can reach a loopback address too:
+// by a foreign Origin, or by a name of theirs that leads here.
+func (s *Service) local(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, own, _ := strings.Cut(s.url, "://")
+		host := (&url.URL{Host: r.Host}).Hostname()
+		ip := net.ParseIP(host)
+		ours := r.Host == own || host == "localhost" || ip != nil && ip.IsLoopback()
+		if !ours || r.Header.Get("Origin") != "" {
+			complain(w, http.StatusForbidden, errors.New("this is for tests and tools on this machine, not for web pages"))
+			return
+		}
+		next(w, r)
+	}
+}
 
 // mintOverHTTP is POST /pushtest/subscriptions.
 func (s *Service) mintOverHTTP(w http.ResponseWriter, r *http.Request) {
@@ -67,10 +87,55 @@ func (s *Service) clearLedger(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// showSummary is GET /pushtest/summary.
-func (s *Service) showSummary(w http.ResponseWriter, _ *http.Request) {
+// showSummary is GET /pushtest/summary. With wait=<duration> it first waits
+// until there are at least so many received, accepted, acknowledged, browsers
+// and subscriptions as the query says, so that nobody has to poll.
+func (s *Service) showSummary(w http.ResponseWriter, r *http.Request) {
+	least, err := readLeast(r.URL.Query())
+	if err != nil {
+		complain(w, http.StatusBadRequest, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), least.wait)
+	defer cancel()
+	defer context.AfterFunc(s.alive, cancel)()
+	sum, err := s.Await(ctx, least.reached)
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(s.Summary())
+	if err != nil && least.wait > 0 {
+		w.WriteHeader(http.StatusGatewayTimeout) // the counts as they are follow
+	}
+	json.NewEncoder(w).Encode(sum)
+}
+
+// least is what a caller of the summary waits for.
+type least struct {
+	wait                                                      time.Duration
+	received, accepted, acknowledged, browsers, subscriptions int
+}
+
+func readLeast(q url.Values) (least, error) {
+	var l least
+	var err error
+	if q.Has("wait") {
+		if l.wait, err = time.ParseDuration(q.Get("wait")); err != nil || l.wait < 0 {
+			return l, errors.New("wait must be a duration such as 20s")
+		}
+	}
+	for name, n := range map[string]*int{"received": &l.received, "accepted": &l.accepted, "acknowledged": &l.acknowledged,
+		"browsers": &l.browsers, "subscriptions": &l.subscriptions} {
+		if !q.Has(name) {
+			continue
+		}
+		if *n, err = strconv.Atoi(q.Get(name)); err != nil {
+			return l, fmt.Errorf("%s must be a number", name)
+		}
+	}
+	return l, nil
+}
+
+func (l least) reached(s Summary) bool {
+	return s.Received >= l.received && s.Accepted >= l.accepted && s.Acknowledged[100] >= l.acknowledged &&
+		s.Browsers >= l.browsers && s.Subscriptions >= l.subscriptions
 }
 
 // scriptJSON is the body of POST /pushtest/answers.

@@ -2,6 +2,7 @@ package pushtest_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
@@ -74,7 +75,7 @@ func (s *site) authorization(audience string) string {
 // request is a request for delivery that no push service has a reason to refuse.
 func (s *site) request(t testing.TB, sub belfry.Subscription, text string) *http.Request {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), "POST", sub.Endpoint.Reveal(), bytes.NewReader(seal(t, sub, []byte(text), 0, 4096)))
+	r, err := http.NewRequestWithContext(t.Context(), "POST", sub.Endpoint.Reveal(), bytes.NewReader(seal(t, sub, []byte(text))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,44 +86,57 @@ func (s *site) request(t testing.TB, sub belfry.Subscription, text string) *http
 	return r
 }
 
-// seal encrypts as RFC 8291 says, without any care for speed.
-func seal(t testing.TB, sub belfry.Subscription, text []byte, pad int, recordSize uint32) []byte {
-	t.Helper()
-	key, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sealWith(t, sub, key, text, pad, recordSize)
+// A sealing encrypts as RFC 8291 says, without any care for speed. What is left
+// out is drawn at random; the record size is 4096.
+type sealing struct {
+	key        *ecdh.PrivateKey
+	salt       []byte
+	pad        int
+	recordSize uint32
 }
 
-func sealWith(t testing.TB, sub belfry.Subscription, key *ecdh.PrivateKey, text []byte, pad int, recordSize uint32) []byte {
+func seal(t testing.TB, sub belfry.Subscription, text []byte) []byte {
 	t.Helper()
-	check := func(err error) {
+	return sealing{}.seal(t, sub, text)
+}
+
+func (s sealing) seal(t testing.TB, sub belfry.Subscription, text []byte) []byte {
+	t.Helper()
+	must := func(b []byte, err error) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
+		return b
+	}
+	if s.key == nil {
+		var err error
+		if s.key, err = ecdh.P256().GenerateKey(rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.salt == nil {
+		s.salt = make([]byte, 16)
+		rand.Read(s.salt)
 	}
 	browser, err := ecdh.P256().NewPublicKey(sub.P256dh[:])
-	check(err)
-	shared, err := key.ECDH(browser)
-	check(err)
-	ours := key.PublicKey().Bytes()
-	ikm, err := hkdf.Key(sha256.New, shared, sub.Auth[:], "WebPush: info\x00"+string(browser.Bytes())+string(ours), 32)
-	check(err)
-	salt := make([]byte, 16)
-	rand.Read(salt)
-	contentKey, err := hkdf.Key(sha256.New, ikm, salt, "Content-Encoding: aes128gcm\x00", 16)
-	check(err)
-	nonce, err := hkdf.Key(sha256.New, ikm, salt, "Content-Encoding: nonce\x00", 12)
-	check(err)
-	block, err := aes.NewCipher(contentKey)
-	check(err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := must(s.key.ECDH(browser))
+	ours := s.key.PublicKey().Bytes()
+	ikm := must(hkdf.Key(sha256.New, shared, sub.Auth[:], "WebPush: info\x00"+string(browser.Bytes())+string(ours), 32))
+	block, err := aes.NewCipher(must(hkdf.Key(sha256.New, ikm, s.salt, "Content-Encoding: aes128gcm\x00", 16)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	gcm, err := cipher.NewGCM(block)
-	check(err)
-	body := append(binary.BigEndian.AppendUint32(salt, recordSize), 65)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := append(binary.BigEndian.AppendUint32(bytes.Clone(s.salt), cmp.Or(s.recordSize, 4096)), 65)
 	body = append(body, ours...)
-	plain := append(append(bytes.Clone(text), 2), make([]byte, pad)...)
-	return gcm.Seal(body, nonce, plain, nil)
+	plain := append(append(bytes.Clone(text), 2), make([]byte, s.pad)...)
+	return gcm.Seal(body, must(hkdf.Key(sha256.New, ikm, s.salt, "Content-Encoding: nonce\x00", 12)), plain, nil)
 }
 
 // answer is what came back.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -32,6 +33,9 @@ type Received struct {
 	Ack       int           // a browser's last word: 100 shown to its worker, 101 undecryptable, 102 not delivered, 301 and 302 the worker failed; 0 none yet
 }
 
+// hungUp is the Reason of a request whose client did not wait for the answer.
+const hungUp = "hung-up"
+
 // Accepted reports whether the answer was a 2xx.
 func (r Received) Accepted() bool { return r.Status/100 == 2 }
 
@@ -45,6 +49,7 @@ type Summary struct {
 	Accepted      int            `json:"accepted"`      // answered 2xx
 	Refused       map[string]int `json:"refused"`       // by the check that refused them
 	Scripted      map[string]int `json:"scripted"`      // by the status or fault that was scripted, 2xx left out
+	HungUp        int            `json:"hungUp"`        // left by the client before the answer
 	Decrypted     int            `json:"decrypted"`     // accepted, and read
 	Endpoints     int            `json:"endpoints"`     // different ones that accepted at least one
 	HTTP2         int            `json:"http2"`         // requests over HTTP/2
@@ -76,6 +81,8 @@ func (l *ledger) note(r Received) {
 		l.counts.HTTP2++
 	}
 	switch {
+	case r.Reason == hungUp:
+		l.counts.HungUp++
 	case r.Reason != "":
 		count(&l.counts.Refused, r.Reason)
 	case r.Accepted():
@@ -90,7 +97,7 @@ func (l *ledger) note(r Received) {
 	case r.Fault != "":
 		count(&l.counts.Scripted, r.Fault)
 	default:
-		count(&l.counts.Scripted, http.StatusText(r.Status))
+		count(&l.counts.Scripted, strconv.Itoa(r.Status))
 	}
 	l.wake()
 }
@@ -184,16 +191,7 @@ func (s *Service) Summary() Summary {
 	sum.Refused, sum.Scripted = filled(sum.Refused), filled(sum.Scripted)
 	sum.Acknowledged, sum.Unregistered = filled(sum.Acknowledged), filled(sum.Unregistered)
 	sum.Endpoints = len(s.ledger.endpoints)
-	for _, sub := range s.subs {
-		if !sub.ended {
-			sum.Subscriptions++
-		}
-	}
-	for _, b := range s.browsers {
-		if b.socket != nil {
-			sum.Browsers++
-		}
-	}
+	sum.Subscriptions, sum.Browsers = s.live, s.present
 	return sum
 }
 

@@ -1,6 +1,7 @@
 package pushtest
 
 import (
+	"net/http"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ type message struct {
 	body    []byte
 	plain   []byte // nil where only a browser can read it
 	topic   string
+	arrival int // its place among all that were accepted
 	expires time.Time
 	sent    *socket // the connection it went out on, so that it goes out once on each
 }
@@ -22,6 +24,8 @@ type message struct {
 // The caller holds the lock.
 func (s *Service) deliver(m *message, ttl time.Duration) {
 	sub := m.sub
+	s.arrivals++
+	m.arrival = s.arrivals
 	if m.topic != "" {
 		// A new message replaces the one still waiting (RFC 8030 §5.4, WP-11).
 		sub.waiting = slices.DeleteFunc(sub.waiting, func(old *message) bool { return old.topic == m.topic })
@@ -38,6 +42,27 @@ func (s *Service) deliver(m *message, ttl time.Duration) {
 	if to != nil {
 		to.notify(m)
 	}
+}
+
+// forget drops a message and reports whether it was there. The caller holds the lock.
+func (sub *subscription) forget(id string) bool {
+	before := len(sub.waiting)
+	sub.waiting = slices.DeleteFunc(sub.waiting, func(m *message) bool { return m.id == id })
+	return len(sub.waiting) < before
+}
+
+// withdraw is DELETE on the Location of an accepted message, which takes it back
+// while it waits (autopush's way; RFC 8030 has none).
+func (s *Service) withdraw(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sub := range s.subs {
+		if sub.forget(r.PathValue("message")) {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+	}
+	http.NotFound(w, r)
 }
 
 // unexpired drops what is no longer worth saying. The caller holds the lock.

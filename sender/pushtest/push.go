@@ -43,7 +43,7 @@ func (s *Service) push(w http.ResponseWriter, r *http.Request) {
 	}
 	var err error
 	if req.body, err = io.ReadAll(io.LimitReader(r.Body, maxRead)); err != nil {
-		req.Fault = "the client hung up before the end of its body"
+		req.Reason, req.Fault = hungUp, "the client hung up before the end of its body"
 		s.ledger.note(*req.Received)
 		panic(http.ErrAbortHandler)
 	}
@@ -64,7 +64,7 @@ func (s *Service) push(w http.ResponseWriter, r *http.Request) {
 // written first: who has the answer finds the request in it.
 func (s *Service) play(w http.ResponseWriter, r *http.Request, req *request, a Answer) {
 	if !s.pause(r.Context(), a.Delay) {
-		req.Fault = "the client hung up before its answer"
+		req.Reason, req.Fault = hungUp, "the client hung up before its answer"
 		s.ledger.note(*req.Received)
 		panic(http.ErrAbortHandler)
 	}

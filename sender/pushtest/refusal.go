@@ -61,5 +61,13 @@ func (f *refusal) write(w http.ResponseWriter) {
 		Error   string `json:"error"`
 		Message string `json:"message"`
 		More    string `json:"more_info"`
-	}{f.status, f.errno, http.StatusText(f.status), f.message, f.detail})
+	}{f.status, f.errno, phrase(f.status), f.message, f.detail})
+}
+
+// phrase names a status as autopush does; Go still has the older name of 413.
+func phrase(status int) string {
+	if status == http.StatusRequestEntityTooLarge {
+		return "Payload Too Large"
+	}
+	return http.StatusText(status)
 }

@@ -37,12 +37,18 @@ type Config struct {
 	// https://updates.push.services.mozilla.com plays that push service.
 	URL string
 
+	// Dir keeps browsers, subscriptions and waiting messages over a restart. The
+	// address must stay the same too: it is part of every endpoint. Default:
+	// nothing is kept, and browsers subscribe anew.
+	Dir string
+
 	// Now is the service's clock. Default time.Now.
 	Now func() time.Time
 }
 
 // A Service is a running push service. It is an [http.Handler] too.
 type Service struct {
+	dir       string // of the state; may be empty
 	url       string // base of endpoints, without a trailing slash
 	origin    string // what tokens must name as their audience
 	now       func() time.Time
@@ -53,27 +59,34 @@ type Service struct {
 	client    *http.Client
 	alive     context.Context // ends with Close; hanging answers and sockets end with it
 	stop      context.CancelFunc
+	hosts     belfry.PushHosts
 	ledger    ledger
 	tokens    tokenCache
 
-	mu       sync.Mutex // guards what follows, and every subscription and browser in it
-	subs     map[string]*subscription
-	browsers map[string]*browser
-	any      script // for subscriptions that have none of their own
+	mu       sync.Mutex               // guards what follows, and every subscription and browser in it
+	subs     map[string]*subscription // by token; ended ones too, to answer 410
+	live     int                      // how many of them have not ended
+	browsers map[string]*browser      // by uaid
+	present  int                      // how many of them are connected
+	arrivals int                      // messages accepted so far
+	any      script                   // for subscriptions that have none of their own
 }
 
 // Start runs a service until Close.
 func Start(cfg Config) (*Service, error) {
-	s := &Service{now: cfg.Now, subs: map[string]*subscription{}, browsers: map[string]*browser{}}
+	s := &Service{now: cfg.Now, dir: cfg.Dir, subs: map[string]*subscription{}, browsers: map[string]*browser{}}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	s.alive, s.stop = context.WithCancel(context.Background())
 	s.routes = s.handler()
+	if err := s.load(); err != nil {
+		return nil, err
+	}
 	if err := s.listen(cfg); err != nil {
 		return nil, err
 	}
-	if err := s.named(cfg); err != nil {
+	if err := s.name(cfg); err != nil {
 		s.listener.Close()
 		return nil, err
 	}
@@ -104,25 +117,36 @@ func (s *Service) listen(cfg Config) error {
 	return nil
 }
 
-// named settles the base URL, once the port is known.
-func (s *Service) named(cfg Config) error {
+// name settles the base URL, once the port is known.
+func (s *Service) name(cfg Config) error {
 	base := cfg.URL
 	switch {
 	case base != "":
 	case cfg.Memory:
 		base = "https://push.test"
 	case cfg.TLS:
-		base = "https://" + s.listener.Addr().String()
+		base = "https://" + s.address()
 	default:
-		base = "http://" + s.listener.Addr().String()
+		base = "http://" + s.address()
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Path != "" || u.Scheme != "http" && u.Scheme != "https" {
 		return belfry.Invalid("url", "URL", fmt.Sprintf("%+q is not an http or https URL without a path", base))
 	}
 	s.url = u.Scheme + "://" + strings.ToLower(u.Host)
-	s.origin = belfry.StoredEndpoint(s.url + "/").Origin()
-	return nil
+	s.origin = s.endpoint("").Origin()
+	s.hosts, err = belfry.NewPushHosts([]string{s.PushHost()})
+	return err
+}
+
+// address is where the service can be reached: who listens on all addresses is
+// reached on loopback.
+func (s *Service) address() string {
+	tcp, ok := s.listener.Addr().(*net.TCPAddr)
+	if ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return s.listener.Addr().String()
 }
 
 // serve begins to answer.
@@ -155,14 +179,23 @@ func (s *Service) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return pipe.dial(ctx, "", "")
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp", s.listener.Addr().String())
+	return d.DialContext(ctx, "tcp", s.address())
 }
 
 // Close ends the service: listeners, connections, browsers and hanging answers.
+// Closing again does nothing.
 func (s *Service) Close() error {
+	if s.alive.Err() != nil {
+		return nil // and leaves alone the state, which may be another's by now
+	}
 	s.stop()
 	err := s.server.Close()
 	s.client.CloseIdleConnections()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.save(); err != nil {
+		return err
+	}
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("pushtest: %w", err)
 	}
@@ -180,11 +213,12 @@ func (s *Service) handler() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /wpush/v2/{token}", s.push)
 	mux.HandleFunc("GET /{$}", s.serveBrowser)
-	mux.HandleFunc("POST /pushtest/subscriptions", s.mintOverHTTP)
-	mux.HandleFunc("GET /pushtest/ledger", s.showLedger)
-	mux.HandleFunc("DELETE /pushtest/ledger", s.clearLedger)
-	mux.HandleFunc("GET /pushtest/summary", s.showSummary)
-	mux.HandleFunc("POST /pushtest/answers", s.scriptOverHTTP)
+	mux.HandleFunc("DELETE /m/{message}", s.withdraw)
+	mux.HandleFunc("POST /pushtest/subscriptions", s.local(s.mintOverHTTP))
+	mux.HandleFunc("GET /pushtest/ledger", s.local(s.showLedger))
+	mux.HandleFunc("DELETE /pushtest/ledger", s.local(s.clearLedger))
+	mux.HandleFunc("GET /pushtest/summary", s.local(s.showSummary))
+	mux.HandleFunc("POST /pushtest/answers", s.local(s.scriptOverHTTP))
 	return mux
 }
 
@@ -198,20 +232,14 @@ func (s *Service) PushHost() string {
 	switch {
 	case scheme == "http":
 		return s.url
-	case inMemory || host == s.listener.Addr().String():
+	case inMemory || host == s.address():
 		return host
 	}
-	return host + "=" + s.listener.Addr().String()
+	return host + "=" + s.address()
 }
 
 // Hosts allows this service beside the built-in push services.
-func (s *Service) Hosts() belfry.PushHosts {
-	hosts, err := belfry.NewPushHosts([]string{s.PushHost()})
-	if err != nil {
-		panic("pushtest: the service's own address is not a push host: " + err.Error())
-	}
-	return hosts
-}
+func (s *Service) Hosts() belfry.PushHosts { return s.hosts }
 
 // RootCAs trusts the service's CA alone; nil without TLS.
 func (s *Service) RootCAs() *x509.CertPool {

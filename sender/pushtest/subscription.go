@@ -96,9 +96,10 @@ func (s *Service) mint(n int, applicationServerKey string, rules []Rule) ([]*sub
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sub := range minted {
-		s.subs[sub.token] = sub
+		s.add(sub)
 	}
-	return minted, nil
+	s.ledger.touch()
+	return minted, s.save()
 }
 
 // normalised is the key without padding, as it stands in k; Firefox pads it.
@@ -139,10 +140,25 @@ func keyID(key string) string {
 func (s *Service) End(e belfry.Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mustKnow("End", e).end()
+	s.end(s.mustKnow("End", e))
+	s.ledger.touch()
+	if err := s.save(); err != nil {
+		panic(err)
+	}
 }
 
-func (sub *subscription) end() {
+// add and end keep count. The caller holds the lock.
+func (s *Service) add(sub *subscription) {
+	s.subs[sub.token] = sub
+	if !sub.ended {
+		s.live++
+	}
+}
+
+func (s *Service) end(sub *subscription) {
+	if !sub.ended {
+		s.live--
+	}
 	sub.ended, sub.waiting = true, nil
 }
 

@@ -1,0 +1,12 @@
+package pushtest
+
+// OpenContent decrypts a body of the content coding alone (RFC 8188), with any
+// keyid and any number of records, for the examples of that RFC.
+func OpenContent(body, ikm []byte) (plain, keyID []byte, err error) {
+	c, err := readContent(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	plain, err = c.open(ikm)
+	return plain, c.keyID, err
+}

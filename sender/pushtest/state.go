@@ -1,0 +1,152 @@
+package pushtest
+
+import (
+	"crypto/ecdh"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/belfry-push/belfry"
+)
+
+// stateFile is the one file of Config.Dir: browsers, subscriptions, and the
+// messages that wait for them. The ledger and scripted answers are not kept.
+const stateFile = "pushtest.json"
+
+type (
+	stateJSON struct {
+		Browsers      []string           `json:"browsers"` // uaids
+		Subscriptions []subscriptionJSON `json:"subscriptions"`
+		Arrivals      int                `json:"arrivals"`
+	}
+	subscriptionJSON struct {
+		Token   string        `json:"token"`
+		Key     string        `json:"key,omitempty"`
+		Rules   []Rule        `json:"rules,omitempty"`
+		Ended   bool          `json:"ended,omitempty"`
+		Private []byte        `json:"private,omitempty"`
+		Auth    []byte        `json:"auth,omitempty"`
+		Away    bool          `json:"away,omitempty"`
+		Browser string        `json:"browser,omitempty"`
+		Channel string        `json:"channel,omitempty"`
+		Waiting []messageJSON `json:"waiting,omitempty"`
+	}
+	messageJSON struct {
+		ID      string    `json:"id"`
+		Body    []byte    `json:"body"`
+		Plain   []byte    `json:"plain,omitempty"`
+		Topic   string    `json:"topic,omitempty"`
+		Arrival int       `json:"arrival"`
+		Expires time.Time `json:"expires"`
+	}
+)
+
+// save writes the state down. It is called at each change of a subscription, so
+// that those survive a kill; messages that came since are written by Close. The
+// caller holds the lock.
+func (s *Service) save() error {
+	if s.dir == "" {
+		return nil
+	}
+	state := stateJSON{Arrivals: s.arrivals}
+	for uaid := range s.browsers {
+		state.Browsers = append(state.Browsers, uaid)
+	}
+	for _, sub := range s.subs {
+		state.Subscriptions = append(state.Subscriptions, sub.toJSON(s.now()))
+	}
+	text, err := json.Marshal(state)
+	if err != nil {
+		return fmt.Errorf("pushtest: %w", err)
+	}
+	// A reader finds the old file or the new one, never half of it.
+	name := filepath.Join(s.dir, stateFile)
+	if err := os.WriteFile(name+".new", text, 0o600); err != nil {
+		return fmt.Errorf("pushtest: %w", err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return fmt.Errorf("pushtest: %w", err)
+	}
+	return nil
+}
+
+func (sub *subscription) toJSON(now time.Time) subscriptionJSON {
+	j := subscriptionJSON{Token: sub.token, Key: sub.key, Rules: sub.rules, Ended: sub.ended, Away: sub.away, Channel: sub.channel}
+	if sub.private != nil {
+		j.Private, j.Auth = sub.private.Bytes(), sub.auth[:]
+	}
+	if sub.browser != nil {
+		j.Browser = sub.browser.uaid
+	}
+	for _, m := range sub.unexpired(now) {
+		j.Waiting = append(j.Waiting, messageJSON{m.id, m.body, m.plain, m.topic, m.arrival, m.expires})
+	}
+	return j
+}
+
+// load reads what save wrote; a directory without the file is a new one.
+func (s *Service) load() error {
+	if s.dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("pushtest: %w", err)
+	}
+	name := filepath.Join(s.dir, stateFile)
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("pushtest: %w", err)
+	}
+	var state stateJSON
+	if err := json.Unmarshal(text, &state); err != nil {
+		return unreadable(name)
+	}
+	s.arrivals = state.Arrivals
+	for _, uaid := range state.Browsers {
+		s.browsers[uaid] = &browser{uaid: uaid, channels: map[string]*subscription{}}
+	}
+	for _, j := range state.Subscriptions {
+		sub, err := j.subscription(s.browsers[j.Browser])
+		if err != nil {
+			return unreadable(name)
+		}
+		s.add(sub)
+	}
+	return nil
+}
+
+// unreadable never starts anew over a state that somebody may want back.
+func unreadable(name string) error {
+	return &belfry.Error{Kind: belfry.ErrNotUsable, Code: "pushtest-state", Where: name, Text: "is not a state of the push service",
+		Hint: "delete it to begin with no subscriptions; browsers will subscribe anew"}
+}
+
+func (j subscriptionJSON) subscription(b *browser) (*subscription, error) {
+	sub := &subscription{token: j.Token, key: j.Key, rules: j.Rules, ended: j.Ended, away: j.Away, browser: b, channel: j.Channel}
+	switch {
+	case b != nil:
+		if !sub.ended {
+			b.channels[sub.channel] = sub
+		}
+	case j.Browser != "" || len(j.Auth) != len(sub.auth):
+		return nil, errors.New("neither a browser's nor a minted subscription")
+	default:
+		var err error
+		if sub.private, err = ecdh.P256().NewPrivateKey(j.Private); err != nil {
+			return nil, err
+		}
+		sub.auth = belfry.AuthSecret(j.Auth)
+	}
+	for _, m := range j.Waiting {
+		sub.waiting = append(sub.waiting, &message{id: m.ID, sub: sub, body: m.Body, plain: m.Plain, topic: m.Topic,
+			arrival: m.Arrival, expires: m.Expires})
+	}
+	return sub, nil
+}
