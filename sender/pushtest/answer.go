@@ -38,12 +38,26 @@ const (
 	Close         Fault = "close"          // the usual answer, then the connection is closed (GOAWAY in HTTP/2)
 )
 
-func (f Fault) known() bool {
-	switch f {
-	case "", Hang, Reset, ResetUnclear, CutAnswer, EndlessHeader, EndlessBody, Close:
-		return true
+// checkAnswers refuses what could not be played.
+func checkAnswers(answers []Answer) error {
+	for i, a := range answers {
+		switch a.Fault {
+		case "", Hang, Reset, ResetUnclear, CutAnswer, EndlessHeader, EndlessBody, Close:
+		default:
+			return belfry.Invalid("answers", fmt.Sprintf("answers[%d]", i), fmt.Sprintf("%+q is not a fault", string(a.Fault)))
+		}
+		if a.Status != 0 && (a.Status < 200 || a.Status > 599) || a.Delay < 0 {
+			return belfry.Invalid("answers", fmt.Sprintf("answers[%d]", i), "the status must be 200 to 599, and the delay not negative")
+		}
 	}
-	return false
+	return nil
+}
+
+// mustPlay is checkAnswers for a test, which has nowhere to take an error to.
+func mustPlay(answers []Answer) {
+	if err := checkAnswers(answers); err != nil {
+		panic("pushtest: " + err.Error())
+	}
 }
 
 // A script is a list of answers of which the last one stays.
@@ -55,6 +69,7 @@ type script struct {
 // Answer scripts what the endpoint answers from now on: the answers in order,
 // and then the last one for ever. Without answers it is itself again.
 func (s *Service) Answer(e belfry.Endpoint, answers ...Answer) {
+	mustPlay(answers)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mustKnow("Answer", e).script = script{answers: answers}
@@ -63,6 +78,7 @@ func (s *Service) Answer(e belfry.Endpoint, answers ...Answer) {
 // AnswerAny scripts every endpoint that has no script of its own, each one as
 // if Answer had been called for it.
 func (s *Service) AnswerAny(answers ...Answer) {
+	mustPlay(answers)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.any = script{answers: answers, version: s.any.version + 1}
@@ -154,7 +170,7 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, a Answer) {
 		http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	case EndlessHeader:
-		s.endlessHeader(w)
+		s.endlessHeader(r.Context(), w)
 	case EndlessBody:
 		a.write(w, cmp.Or(a.Status, http.StatusCreated), 0)
 		s.endless(w, "and so on ")
@@ -175,7 +191,7 @@ func (a Answer) write(w http.ResponseWriter, status, length int) {
 // endlessHeader never comes to the end of the header. Go's server cannot send
 // one piecemeal: over HTTP/1.1 we write to the connection ourselves, and over
 // HTTP/2 we send interim answers, which a client must count as header too.
-func (s *Service) endlessHeader(w http.ResponseWriter) {
+func (s *Service) endlessHeader(ctx context.Context, w http.ResponseWriter) {
 	if h, ok := w.(http.Hijacker); ok {
 		conn, _, err := h.Hijack()
 		if err != nil {
@@ -189,13 +205,10 @@ func (s *Service) endlessHeader(w http.ResponseWriter) {
 		return
 	}
 	w.Header().Set("X-Endless", strings.Repeat("a", 1000))
-	flush := http.NewResponseController(w)
-	for s.alive.Err() == nil {
+	for s.alive.Err() == nil && ctx.Err() == nil {
 		w.WriteHeader(http.StatusEarlyHints)
-		if flush.Flush() != nil {
-			return
-		}
 	}
+	panic(http.ErrAbortHandler)
 }
 
 // endless writes text until nobody takes it any more.

@@ -169,12 +169,8 @@ func (c *socket) send(m any) {
 	}
 }
 
-// notify sends a message to the browser, once on each connection.
+// notify sends a message to the browser.
 func (c *socket) notify(m *message) {
-	if m.sent == c {
-		return
-	}
-	m.sent = c
 	c.send(notification{Type: "notification", ChannelID: m.sub.channel, Version: m.id,
 		Data: base64.RawURLEncoding.EncodeToString(m.body), Headers: map[string]string{"encoding": "aes128gcm"}})
 }
@@ -272,6 +268,8 @@ func (s *Service) register(b *browser, m fromBrowser) registerAnswer {
 		return answer
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.ledger.touch()
 	sub := b.channels[m.ChannelID]
 	if sub == nil || sub.key != key {
 		if sub != nil {
@@ -280,12 +278,13 @@ func (s *Service) register(b *browser, m fromBrowser) registerAnswer {
 		sub = &subscription{token: newToken(), key: key, browser: b, channel: m.ChannelID}
 		b.channels[m.ChannelID] = sub
 		s.add(sub)
-		if s.save() != nil {
+		if s.save() != nil { // nothing that a restart would lose is promised
+			s.end(sub)
+			delete(b.channels, m.ChannelID)
 			answer.Status = http.StatusInternalServerError
+			return answer
 		}
 	}
-	s.mu.Unlock()
-	s.ledger.touch()
 	answer.Endpoint = s.endpoint(sub.token).Reveal()
 	return answer
 }

@@ -52,7 +52,11 @@ func (s *Service) mintOverHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	minted, err := s.mint(count, q.Get("applicationServerKey"), rules)
 	if err != nil {
-		complain(w, http.StatusBadRequest, err)
+		status := http.StatusInternalServerError
+		if errors.Is(err, belfry.ErrInvalid) {
+			status = http.StatusBadRequest
+		}
+		complain(w, status, err)
 		return
 	}
 	lines := writeLines(w)
@@ -163,14 +167,14 @@ func (s *Service) scriptOverHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answers := make([]Answer, len(in.Answers))
 	for i, a := range in.Answers {
-		if !a.Fault.known() || a.Status != 0 && (a.Status < 200 || a.Status > 599) || a.DelayMS < 0 {
-			complain(w, http.StatusBadRequest, fmt.Errorf("answers[%d]: no such fault, status or delay", i))
-			return
-		}
 		answers[i] = Answer{Status: a.Status, Body: a.Body, Fault: a.Fault, Delay: time.Duration(a.DelayMS) * time.Millisecond, Header: http.Header{}}
 		for name, value := range a.Header {
 			answers[i].Header.Set(name, value)
 		}
+	}
+	if err := checkAnswers(answers); err != nil {
+		complain(w, http.StatusBadRequest, err)
+		return
 	}
 	if in.Endpoint == "" {
 		s.AnswerAny(answers...)

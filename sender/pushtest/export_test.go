@@ -10,3 +10,6 @@ func OpenContent(body, ikm []byte) (plain, keyID []byte, err error) {
 	plain, err = c.open(ikm)
 	return plain, c.keyID, err
 }
+
+// Note writes an entry into the ledger as a request would.
+func (s *Service) Note(r Received) { s.ledger.note(r) }

@@ -17,7 +17,6 @@ type message struct {
 	topic   string
 	arrival int // its place among all that were accepted
 	expires time.Time
-	sent    *socket // the connection it went out on, so that it goes out once on each
 }
 
 // deliver hands an accepted message on, or keeps it for a device that is away.

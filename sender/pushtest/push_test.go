@@ -372,6 +372,9 @@ func TestPushMintsWholeSubscriptions(t *testing.T) {
 	if !panics(func() { service.Answer(belfry.StoredEndpoint("https://push.test/elsewhere"), pushtest.Answer{}) }) {
 		t.Error("a script for an endpoint that does not exist would silently never play")
 	}
+	if !panics(func() { service.AnswerAny(pushtest.Answer{Fault: "fire"}) }) {
+		t.Error("an unknown fault would silently be a good answer")
+	}
 }
 
 func panics(f func()) (did bool) {

@@ -1,6 +1,11 @@
 package pushtest_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,4 +59,84 @@ func TestServiceInABubble(t *testing.T) {
 			t.Errorf("a token that is over was answered %+v", a)
 		}
 	})
+}
+
+// A service can play any push service by name: the token's audience, the
+// certificate and the allow-list see the real host, the connection stays here.
+func TestServiceUnderAnothersName(t *testing.T) {
+	service, site := pushtest.NewService(t, pushtest.Config{URL: "https://updates.push.services.mozilla.com"}), newSite(t)
+	sub := service.Subscribe(site.publicKey())
+	if sub.Endpoint.Origin() != "https://updates.push.services.mozilla.com" {
+		t.Errorf("origin %s", sub.Endpoint.Origin())
+	}
+	host, ok := service.Hosts().Opened("updates.push.services.mozilla.com", "443")
+	if !ok || !strings.HasPrefix(host.Dial, "127.0.0.1:") {
+		t.Errorf("--push-host %s opens %+v", service.PushHost(), host)
+	}
+	if a := do(t, service.Client(), site.request(t, sub, "hi")); a.status != 201 || a.proto != "HTTP/2.0" {
+		t.Errorf("answer %+v", a)
+	}
+}
+
+// The CA in PEM is what --push-ca reads; nobody else's client trusts the service.
+func TestServiceAuthority(t *testing.T) {
+	service, site := pushtest.NewService(t), newSite(t)
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(service.CA()) || !pool.Equal(service.RootCAs()) {
+		t.Error("the PEM is not the pool")
+	}
+	for _, trust := range []struct {
+		pool *x509.CertPool
+		ok   bool
+	}{{pool, true}, {x509.NewCertPool(), false}} {
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust.pool}}
+		res, err := (&http.Client{Transport: transport}).Do(site.request(t, service.Subscribe(""), "hi"))
+		if (err == nil) != trust.ok {
+			t.Errorf("trusted %t: %v", trust.ok, err)
+		}
+		if err == nil {
+			res.Body.Close()
+		}
+		transport.CloseIdleConnections()
+	}
+}
+
+// A service that cannot start says why, and does not start half.
+func TestStartRefuses(t *testing.T) {
+	first, err := pushtest.Start(pushtest.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	for name, cfg := range map[string]pushtest.Config{
+		"address taken":   {Listen: strings.TrimPrefix(first.URL(), "http://")},
+		"no address":      {Listen: "here"},
+		"URL with a path": {URL: "https://push.example.com/x"},
+		"no URL":          {URL: "push.example.com"},
+		"plain http far":  {URL: "http://push.example.com"},
+		"directory taken": {Dir: "service_test.go"},
+	} {
+		if s, err := pushtest.Start(cfg); err == nil {
+			s.Close()
+			t.Errorf("%s: started", name)
+		}
+	}
+}
+
+// On all addresses, endpoints still name one that can be reached.
+func TestStartOnAllAddresses(t *testing.T) {
+	service, err := pushtest.Start(pushtest.Config{Listen: ":0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	if !strings.HasPrefix(service.URL(), "http://127.0.0.1:") {
+		t.Errorf("URL %s", service.URL())
+	}
+	if a := do(t, http.DefaultClient, newSite(t).request(t, service.Subscribe(""), "hi")); a.status != 201 {
+		t.Errorf("answer %+v", a)
+	}
+	if err := errors.Join(service.Close(), service.Close()); err != nil {
+		t.Error(err)
+	}
 }

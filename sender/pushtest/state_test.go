@@ -101,3 +101,29 @@ func TestStateUnreadable(t *testing.T) {
 		}
 	}
 }
+
+// When the disk is gone, nobody is promised a subscription that would not
+// survive the next restart.
+func TestStateCannotBeWritten(t *testing.T) {
+	dir, site := filepath.Join(t.TempDir(), "state"), newSite(t)
+	service := restart(t, nil, dir)
+	f := connect(t, service, "")
+	f.register("c1", site.publicKey())
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	f.send(frame{"messageType": "register", "channelID": "c2", "key": site.publicKey()})
+	if m := f.read(); m["status"] != 500.0 || m["pushEndpoint"] != nil {
+		t.Errorf("register was answered %v", m)
+	}
+	f.send(frame{"messageType": "unregister", "channelID": "c1", "code": 200})
+	if m := f.read(); m["status"] != 500.0 {
+		t.Errorf("unregister was answered %v", m)
+	}
+	if status, _ := call(t, service, "POST", "/pushtest/subscriptions", ""); status != 500 {
+		t.Errorf("minting was answered %d", status)
+	}
+	if err := service.Close(); err == nil {
+		t.Error("closed as if all were written")
+	}
+}

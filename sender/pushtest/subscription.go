@@ -99,7 +99,10 @@ func (s *Service) mint(n int, applicationServerKey string, rules []Rule) ([]*sub
 		s.add(sub)
 	}
 	s.ledger.touch()
-	return minted, s.save()
+	if err := s.save(); err != nil {
+		return nil, err
+	}
+	return minted, nil
 }
 
 // normalised is the key without padding, as it stands in k; Firefox pads it.
