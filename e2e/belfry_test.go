@@ -1,0 +1,117 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A Program is the belfry program as a user has it: a file that one runs.
+type Program struct{ path string }
+
+// Build makes the program from this source, with the race detector in it: a
+// race shows in what serve says and in its exit code.
+func Build(t *testing.T) Program {
+	t.Helper()
+	p := Program{filepath.Join(t.TempDir(), "belfry")}
+	// A container often owns the source by another user than git expects, and
+	// the test does not ask for the version.
+	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-buildvcs=false", "-o", p.path, "../cmd/belfry")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return p
+}
+
+// command is belfry with args, and without the settings of whoever runs the test.
+func (p Program) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(p.path, args...)
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "BELFRY_") })
+	// The race detector would otherwise wait a second at the end of each command.
+	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// A Server is belfry serve while it runs.
+type Server struct {
+	program Program
+	data    string
+	address string // host and port of its page
+	process *process
+}
+
+// Serve starts a server on the data directory, at a free port where address
+// ends with :0. It speaks to the push service at pushHost beside the real ones.
+func (p Program) Serve(ctx context.Context, t *testing.T, data, address, pushHost string) *Server {
+	t.Helper()
+	cmd := p.command("serve", "--data", data, "--listen", address, "--push-host", pushHost, "--log-level", "debug")
+	process, line := start(ctx, t, "belfry serve", cmd, `(?m)^belfry: listening on http://(127\.0\.0\.1:\d+)\n`)
+	return &Server{program: p, data: data, address: line[1], process: process}
+}
+
+// Page is the demo page's URL under the name that browsers trust without TLS.
+func (s *Server) Page() string {
+	return "http://" + strings.Replace(s.address, "127.0.0.1", "localhost", 1) + "/"
+}
+
+// Stop ends the server as systemd would.
+func (s *Server) Stop(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if code := s.process.end(ctx, t, syscall.SIGTERM); code != 0 {
+		t.Fatalf("belfry serve ended with %d after SIGTERM", code)
+	}
+}
+
+// Ask runs one of the commands that talk to the running server, as the operator
+// does in a second terminal, and reads the JSON that it prints.
+func (s *Server) Ask(ctx context.Context, t *testing.T, result any, args ...string) {
+	t.Helper()
+	cmd := s.program.command(append(args, "--data", s.data, "--json")...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	defer stop()
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("belfry %s: %v\n%s%s", strings.Join(args, " "), err, out.String(), errs.String())
+	}
+	if err := json.Unmarshal(out.Bytes(), result); err != nil {
+		t.Fatalf("belfry %s: %v\n%s", strings.Join(args, " "), err, out.String())
+	}
+}
+
+// Send rings whoever listens to the channel news, and demands that the push
+// service accepts it for all of them, who are want.
+func (s *Server) Send(ctx context.Context, t *testing.T, want int, title, body string) {
+	t.Helper()
+	var sent struct {
+		State  string `json:"state"`
+		Counts struct{ Targets, Accepted int }
+	}
+	s.Ask(ctx, t, &sent, "send", "--channel", "news", "--title", title, "--body", body, "--url", "/?from="+title)
+	if sent.State != "done" || sent.Counts.Targets != want || sent.Counts.Accepted != want {
+		t.Fatalf("belfry send %s: %+v, want %d accepted", title, sent, want)
+	}
+}
+
+// Registered is how many browsers are in the store.
+func (s *Server) Registered(ctx context.Context, t *testing.T) int {
+	t.Helper()
+	var got struct{ Count *int }
+	s.Ask(ctx, t, &got, "subscriptions", "count")
+	if got.Count == nil {
+		t.Fatal("belfry subscriptions count printed no count")
+	}
+	return *got.Count
+}

@@ -1,0 +1,195 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// A Marionette is the remote control that Firefox has built in: JSON arrays over
+// TCP, each with its length in front. It knows what the test needs of it and no
+// more, so that no driver has to be installed beside the browser.
+type Marionette struct {
+	conn net.Conn
+	in   *bufio.Reader
+	last int // id of the command sent last
+}
+
+// Connect takes hold of the browser that listens on port, opens a session and
+// returns the browser's version.
+func Connect(ctx context.Context, port string) (*Marionette, string, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return nil, "", err
+	}
+	m := &Marionette{conn: conn, in: bufio.NewReader(conn)}
+	m.limit(ctx)
+	var hello struct {
+		Protocol int `json:"marionetteProtocol"`
+	}
+	err = m.read(&hello)
+	if err == nil && hello.Protocol != 3 {
+		err = fmt.Errorf("marionette: protocol %d, and we speak 3", hello.Protocol)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, "", err
+	}
+	var session struct {
+		Capabilities struct {
+			BrowserVersion string `json:"browserVersion"`
+		} `json:"capabilities"`
+	}
+	if err := m.Do(ctx, "WebDriver:NewSession", map[string]any{}, &session); err != nil {
+		conn.Close()
+		return nil, "", err
+	}
+	return m, session.Capabilities.BrowserVersion, nil
+}
+
+// Do sends one command and waits for its answer, until ctx ends.
+func (m *Marionette) Do(ctx context.Context, command string, params, result any) error {
+	m.limit(ctx)
+	m.last++
+	frame, err := json.Marshal([]any{0, m.last, command, params})
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(m.conn, "%d:%s", len(frame), frame); err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	var answer [4]json.RawMessage // 1, id, error, result
+	if err := m.read(&answer); err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	if id := string(answer[1]); id != strconv.Itoa(m.last) {
+		return fmt.Errorf("%s: answer %s to command %d", command, id, m.last)
+	}
+	var refused *struct{ Error, Message string }
+	if err := json.Unmarshal(answer[2], &refused); err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	if refused != nil {
+		return fmt.Errorf("%s: %s: %s", command, refused.Error, refused.Message)
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(answer[3], result)
+}
+
+// Navigate opens url and waits until the page has loaded.
+func (m *Marionette) Navigate(ctx context.Context, url string) error {
+	return m.Do(ctx, "WebDriver:Navigate", map[string]any{"url": url}, nil)
+}
+
+// Context says where scripts run from now on: in the page ("content") or in the
+// browser's own window ("chrome").
+func (m *Marionette) Context(ctx context.Context, where string) error {
+	return m.Do(ctx, "Marionette:SetContext", map[string]any{"value": where}, nil)
+}
+
+// SwitchTo makes the tab that shows url the one that commands are for.
+func (m *Marionette) SwitchTo(ctx context.Context, url string) error {
+	var handles []string
+	if err := m.Do(ctx, "WebDriver:GetWindowHandles", map[string]any{}, &handles); err != nil {
+		return err
+	}
+	for _, handle := range handles {
+		if err := m.Do(ctx, "WebDriver:SwitchToWindow", map[string]any{"handle": handle}, nil); err != nil {
+			return err
+		}
+		var at struct{ Value string }
+		if err := m.Do(ctx, "WebDriver:GetCurrentURL", map[string]any{}, &at); err != nil {
+			return err
+		}
+		if at.Value == url {
+			return nil
+		}
+	}
+	return fmt.Errorf("none of %d tabs shows %s", len(handles), url)
+}
+
+// Run runs an asynchronous script in the page. Its last argument is the
+// function to call with the result.
+func (m *Marionette) Run(ctx context.Context, result any, script string, args ...any) error {
+	var answer struct {
+		Value json.RawMessage `json:"value"`
+	}
+	params := map[string]any{"script": script, "args": append([]any{}, args...)} // null is no list
+	if err := m.Do(ctx, "WebDriver:ExecuteAsyncScript", params, &answer); err != nil {
+		return err
+	}
+	return json.Unmarshal(answer.Value, result)
+}
+
+// Click scrolls to what css finds and clicks on it as a mouse would: the page
+// sees a trusted event with user activation, without which it may not ask for
+// anything. An element that is covered, hidden or missing is an error.
+func (m *Marionette) Click(ctx context.Context, css string) error {
+	var found struct {
+		Value map[string]string `json:"value"` // one pair: the constant key of WebDriver §12.1, and the reference
+	}
+	err := m.Do(ctx, "WebDriver:FindElement", map[string]any{"using": "css selector", "value": css}, &found)
+	if err != nil {
+		return err
+	}
+	for _, element := range found.Value {
+		return m.Do(ctx, "WebDriver:ElementClick", map[string]any{"id": element}, nil)
+	}
+	return fmt.Errorf("%s: no reference to the element", css)
+}
+
+// Screenshot returns a picture of the page as one sees it, in PNG.
+func (m *Marionette) Screenshot(ctx context.Context) ([]byte, error) {
+	var answer struct {
+		Value string `json:"value"`
+	}
+	params := map[string]any{"id": nil, "full": false, "hash": false}
+	if err := m.Do(ctx, "WebDriver:TakeScreenshot", params, &answer); err != nil {
+		return nil, err
+	}
+	return base64.StdEncoding.DecodeString(answer.Value)
+}
+
+// Quit asks the browser to end in good order, with its profile written down.
+func (m *Marionette) Quit(ctx context.Context) error {
+	defer m.conn.Close()
+	err := m.Do(ctx, "Marionette:Quit", map[string]any{"flags": []string{"eAttemptQuit"}}, nil)
+	if errors.Is(err, io.EOF) {
+		return nil // it was faster than its answer
+	}
+	return err
+}
+
+// limit makes reads and writes end when ctx does.
+func (m *Marionette) limit(ctx context.Context) {
+	deadline, _ := ctx.Deadline() // the zero time means no limit to both
+	m.conn.SetDeadline(deadline)
+}
+
+// read reads one frame: its length in decimal, a colon, that many octets of JSON.
+func (m *Marionette) read(into any) error {
+	length, err := m.in.ReadString(':')
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(strings.TrimSuffix(length, ":"))
+	if err != nil {
+		return fmt.Errorf("marionette: not a frame: %w", err)
+	}
+	frame := make([]byte, n)
+	if _, err := io.ReadFull(m.in, frame); err != nil {
+		return err
+	}
+	return json.Unmarshal(frame, into)
+}
