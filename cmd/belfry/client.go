@@ -78,10 +78,13 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 		return nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("the server's answer cannot be read: %w", err)
+		return unreadable(err)
 	}
 	return nil
 }
+
+// unreadable is for an answer that is not what this version of belfry expects.
+func unreadable(err error) error { return fmt.Errorf("the server's answer cannot be read: %w", err) }
 
 // send makes a request and returns its answer, or the server's own words when it refuses.
 func (c *client) send(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
@@ -110,6 +113,9 @@ func (c *client) send(ctx context.Context, method, path string, body io.Reader) 
 	return nil, &belfry.Error{Kind: belfry.ErrInvalid, Code: "server-" + p.Code, Text: p.Detail, Hint: p.Hint}
 }
 
+// codeNoServer is the Code of the error that nobody answered.
+const codeNoServer = "no-server"
+
 // unreached says that nobody answered, and what to do about it.
 func (c *client) unreached(err error) error {
 	var lost *url.Error
@@ -120,9 +126,9 @@ func (c *client) unreached(err error) error {
 		return err
 	}
 	if c.token == "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) {
-		return &belfry.Error{Kind: belfry.ErrBusy, Code: "no-server", Text: "no server is running in " + c.where,
+		return &belfry.Error{Kind: belfry.ErrBusy, Code: codeNoServer, Text: "no server is running in " + c.where,
 			Hint: "start one with `belfry serve`, or name its directory with --data or its URL with --server"}
 	}
-	return &belfry.Error{Kind: belfry.ErrBusy, Code: "no-server", Text: fmt.Sprintf("cannot reach %s: %s", c.where, err),
+	return &belfry.Error{Kind: belfry.ErrBusy, Code: codeNoServer, Text: fmt.Sprintf("cannot reach %s: %s", c.where, err),
 		Hint: "check --server and that the server runs with --ops-listen"}
 }

@@ -31,7 +31,7 @@ func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast) er
 			return a.interrupted(ctx, b, err)
 		}
 		if err := json.Unmarshal(event, &b); err != nil {
-			return fmt.Errorf("the server's answer cannot be read: %w", err)
+			return unreadable(err)
 		}
 		bar.show(b)
 		if b.Ended() {
@@ -76,17 +76,28 @@ func summary(b broadcasts.Broadcast) string {
 	if b.Reason != nil {
 		fmt.Fprintf(&out, " (%s)", *b.Reason)
 	}
-	c := b.Counts
-	fmt.Fprintf(&out, ": %d of %d accepted", c.Accepted, c.Targets)
-	for _, part := range []struct {
-		n    int
-		word string
-	}{{c.Pending, "pending"}, {c.Suppressed, "suppressed"}, {c.Expired, "expired"}, {c.Gone, "gone"}, {c.Left, "left"}, {c.Failed, "failed"}, {c.Cancelled, "cancelled"}} {
-		if part.n > 0 {
-			fmt.Fprintf(&out, ", %d %s", part.n, part.word)
-		}
+	fmt.Fprintf(&out, ": %d of %d accepted", b.Counts.Accepted, b.Counts.Targets)
+	for _, c := range lesser(b.Counts) {
+		fmt.Fprintf(&out, ", %d %s", c.n, c.word)
 	}
 	return out.String()
+}
+
+// A counted is a number and what was counted.
+type counted struct {
+	n    int
+	word string
+}
+
+// lesser is every count but the targets and the accepted, without those that are zero.
+func lesser(c broadcasts.Counts) (list []counted) {
+	for _, part := range []counted{{c.Pending, "pending"}, {c.Suppressed, "suppressed"}, {c.Expired, "expired"}, {c.Gone, "gone"},
+		{c.Left, "left"}, {c.Failed, "failed"}, {c.Cancelled, "cancelled"}} {
+		if part.n > 0 {
+			list = append(list, part)
+		}
+	}
+	return list
 }
 
 // events yields the data of each server-sent event, in the simple form that our
@@ -110,12 +121,17 @@ func events(r io.Reader) func(yield func([]byte, error) bool) {
 type bar struct{ *progressbar.ProgressBar }
 
 func (a *app) bar(b broadcasts.Broadcast) bar {
-	f, ok := a.err.(*os.File)
-	if !ok || a.json || !term.IsTerminal(int(f.Fd())) {
+	if !a.onTerminal() {
 		return bar{}
 	}
 	return bar{progressbar.NewOptions(b.Counts.Targets, progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(b.ID),
 		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"), progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())}
+}
+
+// onTerminal reports whether somebody looks at stderr. With --json nobody does.
+func (a *app) onTerminal() bool {
+	f, ok := a.err.(*os.File)
+	return ok && !a.json && term.IsTerminal(int(f.Fd()))
 }
 
 func (b bar) show(now broadcasts.Broadcast) {

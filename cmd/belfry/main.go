@@ -104,7 +104,7 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE:          helps,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			if err := a.data.settle(c.Name(), a.getenv); err != nil {
 				return err
@@ -120,7 +120,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.caFile, "server-ca", "", "certificate authority of --server, PEM, where the system does not know it")
 	flags.BoolVar(&a.json, "json", false, "print JSON on stdout")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return wrongUsage(c, err) })
-	root.AddCommand(a.serveCommand(), a.sendCommand(), a.subscriptionsCommand(), a.versionCommand())
+	root.AddCommand(a.serveCommand(), a.sendCommand(), a.broadcastsCommand(), a.subscriptionsCommand(), a.keysCommand(), a.versionCommand())
 	return root
 }
 
@@ -128,6 +128,9 @@ func (a *app) root() *cobra.Command {
 func wrongUsage(c *cobra.Command, err error) error {
 	return exit{exitUsage, &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Text: err.Error(), Hint: "see `" + c.CommandPath() + " --help`"}}
 }
+
+// helps is what a command does that has only commands of its own.
+func helps(c *cobra.Command, _ []string) error { return c.Help() }
 
 // args checks positional arguments, and makes a wrong number of them a wrong usage.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {

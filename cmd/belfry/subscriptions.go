@@ -4,14 +4,31 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 )
 
 func (a *app) subscriptionsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "subscriptions", Short: "See, import and export who is registered", Args: args(cobra.NoArgs)}
-	c.AddCommand(a.countCommand())
+	c := &cobra.Command{Use: "subscriptions", Short: "See, import and export who is registered", Args: args(cobra.NoArgs), RunE: helps}
+	c.AddCommand(a.subscriptionsListCommand(), a.subscriptionsCountCommand(), a.subscriptionsShowCommand(), a.subscriptionsRemoveCommand(),
+		a.importCommand(), a.exportCommand())
 	return c
+}
+
+// A subscription is a row as the server shows it: never its endpoint (SEC-23).
+type subscription struct {
+	ID       string    `json:"id"`
+	Host     string    `json:"host"`
+	Channels []string  `json:"channels"`
+	User     string    `json:"user"`
+	Locale   string    `json:"locale"`
+	TimeZone string    `json:"timeZone"`
+	Origin   string    `json:"origin"`
+	KeyID    string    `json:"keyId"`
+	Imported bool      `json:"imported"`
+	Created  time.Time `json:"created"`
+	Seen     time.Time `json:"seen"`
 }
 
 // selection is the ?channel= and ?user= of two flags.
@@ -23,27 +40,77 @@ func selection(c *cobra.Command) func() url.Values {
 	}
 }
 
-func (a *app) countCommand() *cobra.Command {
+func (a *app) subscriptionsListCommand() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List them in order of creation", Args: args(cobra.NoArgs),
+		Long: "List subscriptions in order of creation.\n\nEndpoints and keys are not shown, since whoever knows them can use them; `belfry subscriptions export` gives them out."}
+	query, limit := selection(c), limitFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return listing[subscription]{
+			path: subscriptionsPath, query: query(), limit: *limit, none: "nobody is registered",
+			header: []string{"ID", "PUSH SERVICE", "CHANNELS", "USER", "CREATED", "SEEN"},
+			row: func(s subscription) []string {
+				return []string{s.ID, s.Host, short(names(s.Channels), 40), short(dash(s.User), 40), stamp(&s.Created), stamp(&s.Seen)}
+			},
+		}.print(c.Context(), a)
+	}
+	return c
+}
+
+const subscriptionsPath = "/api/v1/subscriptions"
+
+func (a *app) subscriptionsCountCommand() *cobra.Command {
 	c := &cobra.Command{Use: "count", Short: "Print how many there are", Args: args(cobra.NoArgs)}
 	query := selection(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
 		q := query()
 		q.Set("count", "1")
 		var got struct {
 			Count int `json:"count"`
 		}
-		if err := cl.call(c.Context(), http.MethodGet, "/api/v1/subscriptions?"+q.Encode(), nil, &got); err != nil {
-			return err
-		}
-		if a.json {
-			return a.printJSON(got)
-		}
-		fmt.Fprintln(a.out, got.Count)
-		return nil
+		return a.show(c.Context(), subscriptionsPath+"?"+q.Encode(), &got, func() { fmt.Fprintln(a.out, got.Count) })
 	}
 	return c
+}
+
+func (a *app) subscriptionsShowCommand() *cobra.Command {
+	return &cobra.Command{Use: "show ID", Short: "Show what is known of one", Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			var s subscription
+			return a.show(c.Context(), subscriptionPath(given[0]), &s, func() { facts(a.out, s.facts()) })
+		}}
+}
+
+func subscriptionPath(id string) string { return subscriptionsPath + "/" + url.PathEscape(id) }
+
+func (s subscription) facts() [][2]string {
+	from := "its browser"
+	if s.Imported {
+		from = "an import"
+	}
+	return [][2]string{{"id", s.ID}, {"push service", s.Host}, {"channels", names(s.Channels)}, {"user", dash(s.User)},
+		{"locale", s.Locale}, {"time zone", s.TimeZone}, {"origin", s.Origin}, {"key", s.KeyID},
+		{"came from", from}, {"created", stamp(&s.Created)}, {"seen", stamp(&s.Seen)}}
+}
+
+func (a *app) subscriptionsRemoveCommand() *cobra.Command {
+	return &cobra.Command{Use: "remove ID", Short: "Forget one: it will not be rung again", Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			return a.remove(c, subscriptionPath(given[0]), given[0], "removed")
+		}}
+}
+
+// remove deletes one thing and says so.
+func (a *app) remove(c *cobra.Command, path, id, done string) error {
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	if err := cl.call(c.Context(), http.MethodDelete, path, nil, nil); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(map[string]any{"id": id, done: true})
+	}
+	fmt.Fprintf(a.out, "%s %s\n", done, plain(id))
+	return nil
 }

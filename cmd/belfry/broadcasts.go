@@ -1,0 +1,115 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+)
+
+func (a *app) broadcastsCommand() *cobra.Command {
+	c := &cobra.Command{Use: "broadcasts", Short: "See what was sent and how it goes", Args: args(cobra.NoArgs), RunE: helps}
+	c.AddCommand(a.broadcastsListCommand(), a.broadcastsShowCommand(), a.broadcastsWatchCommand())
+	return c
+}
+
+func (a *app) broadcastsListCommand() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List broadcasts, the newest first", Args: args(cobra.NoArgs)}
+	limit := limitFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return listing[broadcasts.Broadcast]{
+			path: "/api/v1/broadcasts", limit: *limit, none: "nothing has been sent yet",
+			header: []string{"ID", "STATE", "CREATED", "TARGETS", "ACCEPTED", "GONE", "FAILED", "TITLE"},
+			row: func(b broadcasts.Broadcast) []string {
+				n := b.Counts
+				return []string{b.ID, string(b.State), stamp(&b.Created), strconv.Itoa(n.Targets), strconv.Itoa(n.Accepted),
+					strconv.Itoa(n.Gone), strconv.Itoa(n.Failed), short(b.Message.Title, 40)}
+			},
+		}.print(c.Context(), a)
+	}
+	return c
+}
+
+func (a *app) broadcastsShowCommand() *cobra.Command {
+	return &cobra.Command{Use: "show ID", Short: "Show one broadcast: message, audience, counts", Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			var b broadcasts.Broadcast
+			return a.show(c.Context(), broadcastPath(given[0]), &b, func() { facts(a.out, broadcastFacts(b)) })
+		}}
+}
+
+func (a *app) broadcastsWatchCommand() *cobra.Command {
+	return &cobra.Command{Use: "watch ID", Short: "Follow a broadcast to its end", Args: args(cobra.ExactArgs(1)),
+		Long: "Follow a broadcast to its end. Ctrl-C stops watching, not the broadcast.\n\nExits with 3 when the broadcast ended with failures, and with 4 when it was cancelled.",
+		RunE: func(c *cobra.Command, given []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			var b broadcasts.Broadcast
+			if err := cl.call(c.Context(), http.MethodGet, broadcastPath(given[0]), nil, &b); err != nil {
+				return err
+			}
+			return a.follow(c.Context(), cl, b)
+		}}
+}
+
+func broadcastPath(id string) string { return "/api/v1/broadcasts/" + url.PathEscape(id) }
+
+// broadcastFacts is a broadcast for a person. Counts that are zero are left
+// out, but for those that everybody looks for.
+func broadcastFacts(b broadcasts.Broadcast) [][2]string {
+	state := string(b.State)
+	if b.Reason != nil {
+		state += " (" + *b.Reason + ")"
+	}
+	list := [][2]string{{"id", b.ID}, {"state", state}, {"title", b.Message.Title}, {"body", b.Message.Body}, {"url", b.Message.URL},
+		{"audience", audienceText(b.Audience)}, {"urgency", string(cmp.Or(b.Message.Urgency, belfry.UrgencyNormal))}, {"topic", b.Message.Topic},
+		{"created", stamp(&b.Created)}, {"deadline", stamp(&b.Deadline)}}
+	if b.Finished != nil {
+		list = append(list, [2]string{"finished", stamp(b.Finished)})
+	}
+	n := b.Counts
+	list = append(list, [2]string{"targets", strconv.Itoa(n.Targets)}, [2]string{"accepted", strconv.Itoa(n.Accepted)})
+	for _, c := range lesser(n) {
+		list = append(list, [2]string{c.word, strconv.Itoa(c.n)})
+	}
+	for _, reason := range slices.Sorted(maps.Keys(b.Failures)) {
+		list = append(list, [2]string{"failed with", fmt.Sprintf("%s: %d", reason, b.Failures[reason])})
+	}
+	if b.State == broadcasts.Running && b.Pace > 0 {
+		list = append(list, [2]string{"pace", fmt.Sprintf("%.0f a second", b.Pace)}, [2]string{"expected end", stamp(b.ETA)})
+	}
+	for _, h := range b.Hosts {
+		text := fmt.Sprintf("%s: %d accepted, %s", h.Host, h.Accepted, h.State)
+		if h.Reason != "" {
+			text += " (" + h.Reason + ")"
+		}
+		list = append(list, [2]string{"push service", text})
+	}
+	for _, w := range b.Warnings {
+		list = append(list, [2]string{"warning", w})
+	}
+	return list
+}
+
+func audienceText(a belfry.Audience) string {
+	switch {
+	case a.All:
+		return "everybody"
+	case len(a.Users) > 0:
+		return "users " + strings.Join(a.Users, ", ")
+	case len(a.Subscriptions) > 0:
+		return "subscriptions " + strings.Join(a.Subscriptions, ", ")
+	}
+	return "channels " + strings.Join(a.Channels, ", ")
+}
