@@ -246,16 +246,22 @@ func (s *Server) importSubscriptions(c *gin.Context) error {
 		return err
 	}
 	c.Header("Content-Type", "application/x-ndjson")
-	out := json.MarshalWrite
-	imp := importer{server: s, ctx: c.Request.Context(), refuse: func(r refusal) { out(c.Writer, r); io.WriteString(c.Writer, "\n") }}
+	say := func(v any) error {
+		err := json.MarshalWrite(c.Writer, v)
+		io.WriteString(c.Writer, "\n")
+		return errors.Join(err, rc.Flush())
+	}
+	imp := importer{server: s, ctx: c.Request.Context(), refuse: func(r refusal) { say(r) }}
+	sum := gin.H{}
 	if err := imp.read(c.Request.Body, defaults); err != nil {
 		p := asProblem(err)
-		if p.Code == "internal" {
+		if p.Status == http.StatusInternalServerError {
 			s.Log.Error("import stopped", "err", err)
 		}
-		return json.MarshalWrite(c.Writer, gin.H{"stopped": p.Detail, "line": imp.line, "imported": imp.sum.Created, "updated": imp.sum.Updated, "refused": imp.refused})
+		sum["stopped"], sum["line"] = p.Detail, imp.line
 	}
-	return json.MarshalWrite(c.Writer, gin.H{"imported": imp.sum.Created, "updated": imp.sum.Updated, "refused": imp.refused})
+	sum["imported"], sum["updated"], sum["refused"] = imp.sum.Created, imp.sum.Updated, imp.refused
+	return say(sum)
 }
 
 func (s *Server) importDefaultsOf(c *gin.Context) (d importDefaults, err error) {

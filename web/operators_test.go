@@ -1,0 +1,346 @@
+package web
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/tokens"
+)
+
+// The main job over HTTP: launched means on disk, watched to the end, and the
+// browser decrypts what the operator wrote.
+func TestLaunch(t *testing.T) {
+	h := newHouse(t)
+	for range 3 {
+		h.register(`["news"]`)
+	}
+	h.register(`["offers"]`)
+	launched := h.do(h.socket, "POST", "/api/v1/broadcasts", `{"message":{"title":"Hello","body":"<b>","url":"/sale","ttl":60},"audience":{"channels":["news"]}}`)
+	var b broadcasts.Broadcast
+	if err := json.Unmarshal([]byte(launched.body), &b); err != nil || launched.status != 202 || b.Counts.Targets != 3 {
+		t.Fatalf("launch: %d %s", launched.status, launched.body)
+	}
+	events := h.do(h.socket, "GET", "/api/v1/broadcasts/"+b.ID+"/events", "")
+	if kind := events.header.Get("Content-Type"); kind != "text/event-stream; charset=utf-8" {
+		t.Errorf("events are %s", kind)
+	}
+	var last broadcasts.Broadcast
+	for line := range strings.SplitSeq(events.body, "\n") {
+		if data, found := strings.CutPrefix(line, "data: "); found {
+			if err := json.Unmarshal([]byte(data), &last); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if last.State != broadcasts.Done || last.Counts.Accepted != 3 || last.Counts.Pending != 0 {
+		t.Errorf("the last event: %+v", last.Progress)
+	}
+	for _, r := range h.service.Received() {
+		if !strings.Contains(string(r.Plaintext), `"title":"Hello","body":"<b>","navigate":"`+site+`/sale"`) || !strings.Contains(string(r.Plaintext), `"belfry":{"channel":"news","id":"`+b.ID+`"}`) {
+			t.Errorf("a browser reads %s", r.Plaintext)
+		}
+	}
+	for path, want := range map[string]int{"/api/v1/broadcasts/" + b.ID: 200, "/api/v1/broadcasts/01aaaaaaaaaaaaaaaaaaaaaaaa": 404, "/api/v1/broadcasts?limit=0": 400, "/api/v1/broadcasts?limit=1001": 400} {
+		if got := h.do(h.socket, "GET", path, ""); got.status != want {
+			t.Errorf("%s: %d, want %d", path, got.status, want)
+		}
+	}
+}
+
+// A message that cannot be sent is refused before anybody is rung, with what is
+// wrong and where.
+func TestLaunchRefused(t *testing.T) {
+	h := newHouse(t)
+	launch := func(message, audience string) answer {
+		return h.do(h.socket, "POST", "/api/v1/broadcasts", `{"message":`+message+`,"audience":`+audience+`}`)
+	}
+	const all = `{"all":true}`
+	for _, try := range []struct {
+		message, audience string
+		status            int
+		code, says        string
+	}{
+		{`{}`, all, 400, "title", "message.title"},
+		{`{"title":"T","ttl":-1}`, all, 400, "ttl", "2419200"},
+		{`{"title":"T","ttl":"1h"}`, all, 400, "json", "message.ttl"},
+		{`{"title":"T","urgency":"asap"}`, all, 400, "urgency", "very-low"},
+		{`{"title":"T","url":"https://evil.example/x"}`, all, 400, "url", "https://evil.example"},
+		{`{"title":"T","url":"javascript:alert(1)"}`, all, 400, "url", "message.url"},
+		{`{"title":"T","icon":"https://track.example/i.png"}`, all, 400, "url", "message.icon"},
+		{`{"title":"T","titel":"U"}`, all, 400, "unknown-member", "message.titel"},
+		{`{"title":"T","variants":{"de":{"title":"U"}}}`, all, 400, "variants", "variants"},
+		{`{"title":"T","data":[1]}`, all, 400, "data", "message.data"},
+		{`{"title":"T"}`, `{}`, 400, "audience", "exactly one"},
+		{`{"title":"T"}`, `{"channels":["private-x"]}`, 400, "private-channel", "private-x"},
+		{`{"title":"T"}`, `{"channels":["News"]}`, 400, "channel", "News"},
+		{`{"title":"T","body":"` + strings.Repeat("é", 2500) + `"}`, all, 413, "message-too-large", "octets"},
+		{`{"title":"T","body":"` + strings.Repeat("x", 20<<10) + `"}`, all, 413, "too-large", "16384"},
+	} {
+		got := launch(try.message, try.audience)
+		if got.status != try.status || got.code() != try.code || !strings.Contains(got.body, try.says) {
+			t.Errorf("%.60s to %s: %d %s, want %d %s", try.message, try.audience, got.status, got.body, try.status, try.code)
+		}
+	}
+	if got := h.do(h.socket, "GET", "/api/v1/broadcasts", ""); !strings.Contains(got.body, `"items":[]`) {
+		t.Errorf("something was written: %s", got.body)
+	}
+	// The edge itself, measured in octets of what is sent.
+	empty := must(belfry.Message{Title: "T", Body: "x"}.Payload(strings.Repeat("0", 26), "", site))
+	fits := strings.Repeat("x", belfry.MaxPayload-len(empty)+1)
+	if got := launch(`{"title":"T","body":"`+fits+`"}`, all); got.status != 202 || !strings.Contains(got.body, "Firefox for Android") {
+		t.Errorf("3993 octets: %d %s", got.status, got.body)
+	}
+	if got := launch(`{"title":"T","body":"`+fits+`x"}`, all); got.status != 413 || !strings.Contains(got.body, "3994") {
+		t.Errorf("3994 octets: %d %s", got.status, got.body)
+	}
+}
+
+// Lists give ids and hosts; only an export that was asked for gives the
+// capability itself (SEC-23). An export can be imported as it is.
+func TestSubscriptionsListedAndExported(t *testing.T) {
+	h := newHouse(t)
+	var ids []string
+	for range 5 {
+		id, _ := h.register(`["news"]`)
+		ids = append(ids, id)
+	}
+	var seen []string
+	for path := "/api/v1/subscriptions?channel=news&limit=2"; path != ""; {
+		got := h.do(h.socket, "GET", path, "")
+		var list struct {
+			Items []row
+			Next  *string
+		}
+		if err := json.Unmarshal([]byte(got.body), &list); err != nil || len(list.Items) > 2 {
+			t.Fatalf("%s: %s", path, got.body)
+		}
+		for _, word := range []string{"endpoint", "wpush", "p256dh", "auth", "secret"} {
+			if strings.Contains(got.body, word) {
+				t.Fatalf("a list shows %s: %s", word, got.body)
+			}
+		}
+		for _, item := range list.Items {
+			seen = append(seen, item.ID)
+		}
+		if path = ""; list.Next != nil {
+			path = "/api/v1/subscriptions?channel=news&limit=2&after=" + *list.Next
+		}
+	}
+	if fmt.Sprint(seen) != fmt.Sprint(ids) {
+		t.Errorf("pages gave %v, want %v", seen, ids)
+	}
+	if got := h.do(h.socket, "GET", "/api/v1/subscriptions?count=1&channel=news", ""); got.body != `{"count":5}` {
+		t.Errorf("count: %s", got.body)
+	}
+	export := h.do(h.socket, "GET", "/api/v1/subscriptions/export", "")
+	if n := strings.Count(export.body, "\n"); n != 5 || !strings.Contains(export.body, `"endpoint":"https://`) {
+		t.Fatalf("export of %d lines: %s", n, export.body)
+	}
+	if got := h.do(h.socket, "POST", "/api/v1/subscriptions/import?channel=more", export.body); got.body != `{"imported":0,"refused":0,"updated":5}`+"\n" && !strings.Contains(got.body, `"updated":5`) {
+		t.Errorf("import of an export: %s", got.body)
+	}
+	if got := h.do(h.socket, "GET", "/api/v1/subscriptions/export", ""); strings.ReplaceAll(got.body, `"channels":["more","news"]`, `"channels":["news"]`) != export.body {
+		t.Errorf("it came back as %s", got.body)
+	}
+	one := "/api/v1/subscriptions/" + ids[0]
+	if got := h.do(h.socket, "PUT", one, `{"channels":["vip"],"user":"ada"}`); got.status != 200 || !strings.Contains(got.body, `"user":"ada"`) {
+		t.Errorf("change: %d %s", got.status, got.body)
+	}
+	for range 2 {
+		first, _, _ := strings.Cut(export.body, "\n")
+		if got := h.do(h.socket, "POST", "/api/v1/subscriptions", first); got.status != 201 || !strings.Contains(got.body, ids[0]) {
+			t.Errorf("added again: %d %s", got.status, got.body)
+		}
+	}
+	if got := h.do(h.socket, "DELETE", one, ""); got.status != 204 {
+		t.Errorf("remove: %d", got.status)
+	}
+	if got := h.do(h.socket, "GET", one, ""); got.status != 404 {
+		t.Errorf("removed: %d", got.status)
+	}
+}
+
+// One broken line must cost nobody else their subscription, and the operator
+// must learn which line it was.
+func TestImportGoesOn(t *testing.T) {
+	h := newHouse(t)
+	_, a := h.browser()
+	_, b := h.browser()
+	lines := []string{
+		a,
+		`{"endpoint":"https://evil.example/x","keys":{}}`,
+		`{`,
+		``,
+		strings.Repeat("x", 100<<10),
+		strings.Replace(b, "{", `{"channels":["private-x"],`, 1),
+		strings.Replace(b, "{", `{"keyId":"AAAAAAAAAAAA",`, 1),
+		strings.Replace(b, "{", `{"origin":"https://elsewhere.example",`, 1),
+		strings.Replace(b, "{", `{"channels":["old"],"user":"ada","unknownThing":1,`, 1),
+	}
+	got := h.do(h.socket, "POST", "/api/v1/subscriptions/import?channel=news", strings.Join(lines, "\n"))
+	want := []string{`"line":2,`, `"line":3,`, `"line":5,`, `"line":6,`, `"line":7,`, `"line":8,`}
+	answers := strings.Split(strings.TrimSpace(got.body), "\n")
+	if len(answers) != len(want)+1 {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	for i, w := range want {
+		if !strings.Contains(answers[i]+",", w) && !strings.Contains(answers[i], strings.TrimSuffix(w, ",")) {
+			t.Errorf("answer %d is %s, want %s", i, answers[i], w)
+		}
+	}
+	if sum := answers[len(want)]; !strings.Contains(sum, `"imported":2`) || !strings.Contains(sum, `"refused":6`) {
+		t.Errorf("sum %s", sum)
+	}
+	if n := must(h.store.Count(t.Context(), belfry.Audience{Channels: []string{"news"}})); n != 2 {
+		t.Errorf("%d rows in the channel that the call named", n)
+	}
+	for path, status := range map[string]int{"?key=nope": 409, "?channel=Nope": 400, "?user=%00": 400} {
+		if got := h.do(h.socket, "POST", "/api/v1/subscriptions/import"+path, a); got.status != status {
+			t.Errorf("%s: %d %s", path, got.status, got.body)
+		}
+	}
+}
+
+// Refusals are told while the file still streams: an operator who imports the
+// wrong file sees it at once, and neither side holds the whole.
+func TestImportAnswersAsItReads(t *testing.T) {
+	h := newHouse(t)
+	in, out := io.Pipe()
+	req := must(http.NewRequestWithContext(t.Context(), "POST", h.socket.URL+"/api/v1/subscriptions/import", in))
+	told := make(chan string)
+	go func() {
+		resp, err := h.socket.Client().Do(req)
+		if err != nil {
+			told <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		lines := bufio.NewScanner(resp.Body)
+		for lines.Scan() {
+			told <- lines.Text()
+		}
+		close(told)
+	}()
+	fmt.Fprintln(out, "{")
+	// The answer's first octets leave net/http's buffer when it is full or flushed.
+	if first := <-told; !strings.Contains(first, `"line":1`) {
+		t.Errorf("first word: %s", first)
+	}
+	out.Close()
+	if last := <-told; !strings.Contains(last, `"refused":1`) {
+		t.Errorf("last word: %s", last)
+	}
+}
+
+// Private keys and backups leave by the socket alone, and a backup that fails
+// midway must not look whole.
+func TestKeysAndBackup(t *testing.T) {
+	h := newHouse(t)
+	first := h.ring.Current().ID
+	if got := h.do(h.socket, "POST", "/api/v1/keys", `{}`); got.status != 201 || h.ring.Current().ID == first {
+		t.Errorf("rotate: %d %s", got.status, got.body)
+	}
+	exported := h.do(h.socket, "GET", "/api/v1/keys/"+first+"/private", "")
+	if exported.status != 200 || !strings.Contains(exported.body, "privateKey") {
+		t.Errorf("export: %d", exported.status)
+	}
+	other := newHouse(t)
+	if got := other.do(other.socket, "POST", "/api/v1/keys", exported.body); got.status != 201 || !strings.Contains(got.body, `"current":true`) || other.ring.Current().ID != first {
+		t.Errorf("import into an empty house: %d %s", got.status, got.body)
+	}
+	other.register(`[]`)
+	second := h.do(h.socket, "GET", "/api/v1/keys/current/private", "")
+	if got := other.do(other.socket, "POST", "/api/v1/keys", second.body); got.status != 201 || !strings.Contains(got.body, `"current":false`) {
+		t.Errorf("import into a house with people in it: %d %s", got.status, got.body)
+	}
+	if got := other.do(other.socket, "GET", "/api/v1/keys", ""); !strings.Contains(got.body, `"subscriptions":1`) || strings.Contains(got.body, "privateKey") {
+		t.Errorf("keys: %s", got.body)
+	}
+	for _, wrong := range []string{`{"publicKey":"x"}`, `{"privateKey":"x","publicKey":"y"}`, `{"rotate":true}`, `[]`} {
+		if got := h.do(h.socket, "POST", "/api/v1/keys", wrong); got.status != 400 {
+			t.Errorf("import of %s: %d %s", wrong, got.status, got.body)
+		}
+	}
+	if got := h.do(h.socket, "POST", "/api/v1/backup", ""); got.status != 200 || got.body != "tar" {
+		t.Errorf("backup: %d %q", got.status, got.body)
+	}
+	broken := newHouse(t, func(c *Config) { c.Backup = func(io.Writer) error { return errors.New("disk") } })
+	resp, err := broken.socket.Client().Post(broken.socket.URL+"/api/v1/backup", "", nil)
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("a backup that failed looks whole")
+	}
+	if log := h.log.String() + other.log.String(); strings.Contains(log, "privateKey") {
+		t.Error("the log holds a private key")
+	}
+}
+
+func TestTokensOverHTTP(t *testing.T) {
+	h := newHouse(t)
+	made := h.do(h.socket, "POST", "/api/v1/tokens", `{"name":"ci","role":"publisher","channels":["news"],"expires":60}`)
+	if made.status != 201 || made.header.Get("Cache-Control") != "no-store" || !strings.Contains(made.body, `"token":"belfry_`) {
+		t.Fatalf("made: %d %s", made.status, made.body)
+	}
+	if got := h.do(h.socket, "GET", "/api/v1/tokens", ""); strings.Contains(got.body, `"token"`) || !strings.Contains(got.body, `"name":"ci"`) {
+		t.Errorf("list: %s", got.body)
+	}
+	for _, wrong := range []string{`{}`, `{"name":"x","role":"owner"}`, `{"name":"x","role":"publisher"}`, `{"name":"x","role":"admin","channels":["a"]}`, `{"name":"x","role":"admin","expires":-1}`, `{"name":"x","role":"admin","expires":99999999999}`} {
+		if got := h.do(h.socket, "POST", "/api/v1/tokens", wrong); got.status != 400 {
+			t.Errorf("%s: %d", wrong, got.status)
+		}
+	}
+	if got := h.do(h.socket, "DELETE", "/api/v1/tokens/01aaaaaaaaaaaaaaaaaaaaaaaa", ""); got.status != 404 {
+		t.Errorf("revoking nothing: %d", got.status)
+	}
+}
+
+// Marker values in every secret field must not turn up in a log or in an answer
+// that did not ask for them (SEC-22).
+func TestNoSecretLeaks(t *testing.T) {
+	h := newHouse(t)
+	row, subscription := h.browser()
+	body := `{"subscription":` + subscription + `,"channels":["news"]}`
+	first := h.do(h.public, "POST", "/v1/subscriptions", body, page...)
+	var r registered
+	if err := json.Unmarshal([]byte(first.body), &r); err != nil {
+		t.Fatal(err)
+	}
+	token := h.token(tokens.Admin)
+	answers := []answer{
+		h.do(h.public, "POST", "/v1/subscriptions", body, page...),
+		h.do(h.public, "POST", "/v1/subscriptions", body, device(r.Secret)...),
+		h.do(h.public, "POST", "/v1/subscriptions", strings.Replace(body, "https://", "https://user@", 1), page...),
+		h.do(h.public, "PUT", "/v1/subscriptions/"+r.ID, body[:len(body)-2], device(r.Secret)...),
+		h.do(h.socket, "GET", "/api/v1/subscriptions", ""),
+		h.do(h.socket, "GET", "/api/v1/subscriptions/"+r.ID, ""),
+		h.do(h.socket, "POST", "/api/v1/subscriptions/import", strings.Replace(subscription, "https://", "ftp://", 1)),
+		h.do(h.ops, "GET", "/api/v1/tokens", "", bearer(token)),
+	}
+	h.service.End(row.Endpoint)
+	launched := h.do(h.socket, "POST", "/api/v1/broadcasts", `{"message":{"title":"T"},"audience":{"all":true}}`)
+	answers = append(answers, h.do(h.socket, "GET", launched.header.Get("Location")+"/events", ""))
+	text := h.log.String()
+	for _, a := range answers {
+		text += a.body
+	}
+	for name, secret := range map[string]string{"endpoint": row.Endpoint.Reveal()[len("https://127.0.0.1:"):], "p256dh": row.P256dh.Reveal(),
+		"auth": row.Auth.Reveal(), "device secret": r.Secret, "token": token} {
+		if strings.Contains(text, secret[min(6, len(secret)):]) {
+			t.Errorf("the %s leaked", name)
+		}
+	}
+	if !strings.Contains(text, `"gone":1`) || h.count() != 0 {
+		t.Errorf("a subscription that ended is still there: %d rows", h.count())
+	}
+}
