@@ -132,12 +132,14 @@ func TestMessageCheckLinks(t *testing.T) {
 			if e.Where != where || !strings.Contains(e.Text, what) {
 				t.Errorf("%s %q: %q at %q does not say %q", where, link, e.Text, e.Where, what)
 			}
-			if strings.Contains(what, "site") != (e.Hint != "") || strings.ContainsAny(e.Text, "\n\t\x85\xff") {
+			if strings.Contains(what, "site") != (e.Hint != "") || strings.ContainsFunc(e.Text, unprintable) {
 				t.Errorf("%s %q: text %q, hint %q", where, link, e.Text, e.Hint)
 			}
 		}
 	}
 }
+
+func unprintable(r rune) bool { return r < ' ' || '~' < r }
 
 func TestMessageCheckAccepts(t *testing.T) {
 	for _, text := range []string{
