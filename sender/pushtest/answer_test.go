@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,8 +50,8 @@ func TestAnswerScripts(t *testing.T) {
 	status(503)
 	service.Answer(one.Endpoint)
 	status(500, 202) // its own turn through the script for all
-	service.AnswerAny(pushtest.Answer{Status: 410})
-	status(410)
+	service.AnswerAny(pushtest.Answer{Status: 410}, pushtest.Answer{Status: 404})
+	status(410, 404) // a new script for all begins at its beginning
 	service.AnswerAny()
 	status(201)
 
@@ -176,6 +177,17 @@ func closing(t *testing.T, service *pushtest.Service, client *http.Client, site 
 	for range 3 {
 		if a := do(t, client, site.request(t, sub, "hi")); a.status != 201 {
 			t.Errorf("a service that closes its connections answered %+v", a)
+		}
+	}
+}
+
+// A reset is a reset, not the quiet end of a connection: clients tell the two apart.
+func TestAnswerResets(t *testing.T) {
+	service, client := client{}.start(t)
+	for _, fault := range []pushtest.Fault{pushtest.Reset, pushtest.ResetUnclear} {
+		service.AnswerAny(pushtest.Answer{Fault: fault})
+		if _, err := client.Do(newSite(t).request(t, service.Subscribe(""), "hi")); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s ended with %v", fault, err)
 		}
 	}
 }

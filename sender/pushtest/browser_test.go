@@ -168,6 +168,9 @@ func TestBrowserFromHelloToGone(t *testing.T) {
 	if got := service.Received()[0]; got.Ack != 302 || got.Message != version || got.Plaintext != nil {
 		t.Errorf("ledger holds %+v", got)
 	}
+	if sum := service.Summary(); sum.Acknowledged[100] != 0 || sum.Acknowledged[302] != 1 {
+		t.Errorf("one message is acknowledged %v", sum.Acknowledged)
+	}
 	f.send(frame{"messageType": "broadcast_subscribe", "broadcasts": frame{"a": "b"}})
 	f.silent()
 	f.send(frame{"messageType": "unregister", "channelID": "c1", "code": 202})
@@ -201,6 +204,24 @@ func TestBrowserKeyIsBinding(t *testing.T) {
 	f.send(frame{"messageType": "register", "channelID": "c2", "key": "AAAA"})
 	if m := f.read(); m["status"] != 400.0 {
 		t.Errorf("a key that is none was answered %v", m)
+	}
+}
+
+// Without the browser's keys, all is checked that its form can tell.
+func TestBrowserBodyForm(t *testing.T) {
+	service, site := pushtest.NewMemoryService(t), newSite(t)
+	sub := connect(t, service, "").register("c1", site.publicKey())
+	whole := seal(t, sub, []byte("hi"))
+	tight := sealing{recordSize: 19}.seal(t, sub, []byte("hi"))
+	for name, body := range map[string][]byte{
+		"too short": whole[:102], "header only": whole[:86], "rs not above the record": tight, "two records": append(tight, 0),
+		"sealed with the signing key": sealedWithVAPID(t, site, sub), "no key": append(append([]byte(nil), whole[:21]...), make([]byte, 100)...),
+	} {
+		r := site.request(t, sub, "")
+		setBody(r, body)
+		if a := do(t, service.Client(), r); a.status != 400 || a.Errno != 110 {
+			t.Errorf("%s was answered %+v", name, a)
+		}
 	}
 }
 
@@ -269,6 +290,15 @@ func TestBrowserNames(t *testing.T) {
 	if f := connect(t, service, "0123"); f.uaid == "0123" {
 		t.Error("an unknown profile kept its name, and would believe in subscriptions that nobody has")
 	}
+	idle := connect(t, service, "")
+	known := service.Summary().Browsers
+	idle.ws.CloseNow()
+	if _, err := service.Await(t.Context(), func(s pushtest.Summary) bool { return s.Browsers < known }); err != nil {
+		t.Fatal(err)
+	}
+	if again := connect(t, service, idle.uaid); again.uaid == idle.uaid {
+		t.Error("a profile that never subscribed is remembered for ever")
+	}
 	first := connect(t, service, "")
 	first.register("c1", site.publicKey())
 	second := connect(t, service, first.uaid)
@@ -279,8 +309,8 @@ func TestBrowserNames(t *testing.T) {
 		t.Error("the older connection of a profile stayed open")
 	}
 	second.silent()
-	if sum := service.Summary(); sum.Browsers != 2 {
-		t.Errorf("%d browsers", sum.Browsers)
+	if sum := service.Summary(); sum.Browsers != known+1 {
+		t.Errorf("%d browsers, want %d", sum.Browsers, known+1)
 	}
 }
 

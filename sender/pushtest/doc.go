@@ -3,11 +3,42 @@
 // subscribes at it over autopush's WebSocket; belfry pushservice runs it alone.
 //
 // It is stricter than the real services: whatever one of them refuses, it
-// refuses, with autopush's status and JSON. It can read the messages to
-// subscriptions that it minted itself ([Service.Subscribe]), writes down all it
-// received ([Service.Received]), and fails on demand ([Service.Answer]).
+// refuses, with autopush's status and JSON, and says in more_info what is wrong.
+// It can read the messages to subscriptions that it minted itself
+// ([Service.Subscribe]), writes down all it received ([Service.Received]), and
+// fails on demand ([Service.Answer]).
 //
-// It is a tool for development. It has no user accounts and shows everything to
+// It is a tool for development. It has no accounts and shows everything to
 // whoever can reach it, so let it listen on a loopback address only. It imports
 // the words of the house and nothing else of it: sending is not its business.
+//
+// # What a test is promised
+//
+//   - Who has an answer finds the request in the ledger.
+//   - A request that breaks a rule is refused whatever a script says.
+//   - A browser gets a message again until it has acknowledged it, as long as
+//     the TTL allows; a later one with the same Topic replaces it.
+//   - An endpoint that was given out is never given to another: once ended it
+//     answers 410, and what never was answers 404.
+//
+// # From another process
+//
+// The same over HTTP, on the service's own address:
+//
+//	POST   /pushtest/subscriptions?count=N&applicationServerKey=K&rule=constrained
+//	       mints; one PushSubscription a line: {"endpoint","expirationTime":null,"keys"}
+//	GET    /pushtest/ledger
+//	       one request for delivery a line, with its plaintext
+//	DELETE /pushtest/ledger
+//	       begins a new ledger, and counts from nought
+//	GET    /pushtest/summary
+//	       counts; see Summary
+//	GET    /pushtest/summary?wait=30s&received=N&accepted=N&acknowledged=N&browsers=N&subscriptions=N
+//	       the same once there are as many; 504 and the counts when there are not in time
+//	POST   /pushtest/answers
+//	       {"endpoint":"…","answers":[{"status":429,"header":{"Retry-After":"7"},"body":"…","delayMs":5,"fault":"reset"},{}]}
+//	       scripts an endpoint, or all of them without "endpoint"
+//
+// Pages have no access to these: a request with an Origin, or for a host that is
+// not this one, is refused.
 package pushtest

@@ -21,7 +21,7 @@ type message struct {
 
 // deliver hands an accepted message on, or keeps it for a device that is away.
 // The caller holds the lock.
-func (s *Service) deliver(m *message, ttl time.Duration) {
+func (s *Service) deliver(m *message) {
 	sub := m.sub
 	s.arrivals++
 	m.arrival = s.arrivals
@@ -29,17 +29,14 @@ func (s *Service) deliver(m *message, ttl time.Duration) {
 		// A new message replaces the one still waiting (RFC 8030 §5.4, WP-11).
 		sub.waiting = slices.DeleteFunc(sub.waiting, func(old *message) bool { return old.topic == m.topic })
 	}
-	var to *socket
-	if sub.browser != nil {
-		to = sub.browser.socket
+	if sub.browser == nil && !sub.away {
+		return // taken at once
 	}
-	present := to != nil || sub.browser == nil && !sub.away
-	if sub.browser == nil && present || !present && ttl == 0 {
-		return // taken at once; or now or never, and now nobody is there (PS-14)
-	}
+	// Now-or-never messages (TTL 0) are kept too: they are over before anybody
+	// comes back for them (PS-14).
 	sub.waiting = append(sub.waiting, m)
-	if to != nil {
-		to.notify(m)
+	if sub.browser != nil && sub.browser.socket != nil {
+		sub.browser.socket.notify(m)
 	}
 }
 

@@ -37,6 +37,21 @@ func TestMessagesWait(t *testing.T) {
 	})
 }
 
+// A subscription that ends while a slow answer is on its way keeps nothing.
+func TestMessageToWhatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		service, site := pushtest.NewMemoryService(t), newSite(t)
+		sub := service.Subscribe("")
+		service.Leave(sub.Endpoint)
+		service.Answer(sub.Endpoint, pushtest.Answer{Delay: time.Second})
+		time.AfterFunc(time.Millisecond, func() { service.End(sub.Endpoint) })
+		deliver(t, service, site, sub, "hi", "", "600")
+		if got := service.Return(sub.Endpoint); len(got) != 0 {
+			t.Errorf("returned to %s", got)
+		}
+	})
+}
+
 // The Location of an accepted message takes it back, once.
 func TestMessageWithdrawn(t *testing.T) {
 	service, site := pushtest.NewMemoryService(t), newSite(t)

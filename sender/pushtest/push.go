@@ -103,7 +103,7 @@ func (s *Service) accept(req *request, ttl time.Duration) {
 		return // while we looked at its body
 	}
 	s.deliver(&message{id: req.Message, sub: req.sub, body: req.body, plain: req.Plaintext, topic: req.Topic,
-		expires: req.Time.Add(ttl)}, ttl)
+		expires: req.Time.Add(ttl)})
 }
 
 // admit checks all that comes before the body, in autopush's order: a wrong key

@@ -133,7 +133,9 @@ func (s *Service) name(cfg Config) error {
 	if err != nil || u.Host == "" || u.Path != "" || u.Scheme != "http" && u.Scheme != "https" {
 		return belfry.Invalid("url", "URL", fmt.Sprintf("%+q is not an http or https URL without a path", base))
 	}
-	s.url = u.Scheme + "://" + strings.ToLower(u.Host)
+	// An origin is written without the port that its scheme implies (WP-41).
+	host := strings.TrimSuffix(strings.ToLower(u.Host), map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
+	s.url = u.Scheme + "://" + host
 	s.origin = s.endpoint("").Origin()
 	s.hosts, err = belfry.NewPushHosts([]string{s.PushHost()})
 	return err

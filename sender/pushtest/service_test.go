@@ -64,7 +64,7 @@ func TestServiceInABubble(t *testing.T) {
 // A service can play any push service by name: the token's audience, the
 // certificate and the allow-list see the real host, the connection stays here.
 func TestServiceUnderAnothersName(t *testing.T) {
-	service, site := pushtest.NewService(t, pushtest.Config{URL: "https://updates.push.services.mozilla.com"}), newSite(t)
+	service, site := pushtest.NewService(t, pushtest.Config{URL: "https://Updates.push.services.mozilla.com:443"}), newSite(t)
 	sub := service.Subscribe(site.publicKey())
 	if sub.Endpoint.Origin() != "https://updates.push.services.mozilla.com" {
 		t.Errorf("origin %s", sub.Endpoint.Origin())

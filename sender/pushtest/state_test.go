@@ -79,6 +79,30 @@ func TestStateIsWrittenAtOnce(t *testing.T) {
 	}
 }
 
+// What a browser gave up stays given up, and its channel can begin anew.
+func TestStateKeepsWhatEnded(t *testing.T) {
+	dir, site := t.TempDir(), newSite(t)
+	service := restart(t, nil, dir)
+	f := connect(t, service, "")
+	f.register("c0", site.publicKey()) // keeps the profile's name
+	old := f.register("c1", site.publicKey())
+	f.send(frame{"messageType": "unregister", "channelID": "c1", "code": 200})
+	f.read()
+	first := service
+	service = restart(t, service, dir)
+	f = connect(t, service, f.uaid)
+	if sub := f.register("c1", site.publicKey()); sub.Endpoint == old.Endpoint {
+		t.Error("the channel got the endpoint again that ended")
+	}
+	if err := first.Close(); err != nil { // a second Close must not bring the old state back
+		t.Error(err)
+	}
+	f.leave(service)
+	if sum := restart(t, nil, dir).Summary(); sum.Subscriptions != 2 {
+		t.Errorf("summary %+v", sum)
+	}
+}
+
 // A file that is not ours, or no longer, is never written over.
 func TestStateUnreadable(t *testing.T) {
 	for name, text := range map[string]string{
