@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/internal/config"
@@ -27,6 +28,10 @@ type client struct {
 	token string
 	where string // for errors
 }
+
+// reachWithin is how long a server over the network may take to be there. What
+// it answers may take as long as it needs.
+const reachWithin = 10 * time.Second
 
 // client finds the server that the flags name.
 func (a *app) client() (*client, error) {
@@ -51,12 +56,23 @@ func (a *app) client() (*client, error) {
 		return nil, &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--server", Text: "needs a token",
 			Hint: "make one on the server with `belfry tokens new`, and give it as BELFRY_TOKEN"}
 	}
-	roots, err := pushRoots(a.caFile)
+	roots, err := rootsWith("--server-ca", a.caFile)
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: reachWithin}).DialContext, TLSHandshakeTimeout: reachWithin,
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
 	return &client{http: &http.Client{Transport: transport}, base: strings.TrimSuffix(a.server, "/"), token: a.token, where: a.server}, nil
+}
+
+// ownersClient is a client for calls that the server answers over its socket
+// alone, since private keys are in them.
+func (a *app) ownersClient(why string) (*client, error) {
+	if a.server != "" {
+		return nil, &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--server", Text: "cannot be used here: " + why,
+			Hint: "run this command on the server's own machine, with its --data"}
+	}
+	return a.client()
 }
 
 // call sends in as JSON, unless it is nil, and reads the answer into out, unless that is nil.

@@ -14,6 +14,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
 )
 
@@ -48,7 +49,8 @@ func (a *app) interrupted(ctx context.Context, b broadcasts.Broadcast, err error
 		fmt.Fprintln(a.err)
 		return a.detached(b)
 	}
-	return fmt.Errorf("lost sight of broadcast %s: %w", b.ID, err)
+	return &belfry.Error{Kind: belfry.ErrBusy, Code: "lost-sight", Text: fmt.Sprintf("lost sight of broadcast %s: %s", b.ID, err),
+		Hint: fmt.Sprintf("it goes on as long as the server does; see `belfry broadcasts watch %s`", b.ID)}
 }
 
 // ended reports a broadcast that is over.

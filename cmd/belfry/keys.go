@@ -55,7 +55,7 @@ func (a *app) keysRotateCommand() *cobra.Command {
 	return &cobra.Command{Use: "rotate", Short: "Make a new current key; the others go on signing", Args: args(cobra.NoArgs),
 		Long: "Make a new current key.\n\nNew visitors subscribe with it at once. The keys before it go on signing for the browsers\nthat subscribed with them, and each of those changes over when it next opens a page of yours.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := a.client()
+			cl, err := a.ownersClient("keys are made where they are kept")
 			if err != nil {
 				return err
 			}
@@ -96,13 +96,13 @@ way back after the file was lost.`,
 			if err != nil {
 				return err
 			}
-			cl, err := a.client()
+			cl, err := a.ownersClient("private keys do not travel")
 			if err != nil {
 				return err
 			}
 			err = a.addKey(c, cl, pair.JSON())
 			var told *belfry.Error
-			if errors.As(err, &told) && told.Code == codeNoServer && a.server == "" {
+			if errors.As(err, &told) && told.Code == codeNoServer {
 				return a.importOffline(pair, err)
 			}
 			return err
@@ -169,7 +169,7 @@ func (a *app) keysExportCommand() *cobra.Command {
 		if len(given) > 0 {
 			id = given[0]
 		}
-		cl, err := a.client()
+		cl, err := a.ownersClient("private keys do not travel")
 		if err != nil {
 			return err
 		}

@@ -84,7 +84,11 @@ func (a *app) explain(err error) int {
 			return code
 		}
 	}
-	fmt.Fprintf(a.err, "belfry: %s\n", err)
+	text := err.Error()
+	if errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	fmt.Fprintf(a.err, "belfry: %s\n", text)
 	var told *belfry.Error
 	if errors.As(err, &told) {
 		if told.Code == "usage" || told.Code == "push-host" || told.Code == "ops-listen" {
@@ -120,7 +124,8 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.caFile, "server-ca", "", "certificate authority of --server, PEM, where the system does not know it")
 	flags.BoolVar(&a.json, "json", false, "print JSON on stdout")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return wrongUsage(c, err) })
-	root.AddCommand(a.serveCommand(), a.sendCommand(), a.broadcastsCommand(), a.subscriptionsCommand(), a.keysCommand(), a.versionCommand())
+	root.AddCommand(a.serveCommand(), a.sendCommand(), a.broadcastsCommand(), a.subscriptionsCommand(), a.keysCommand(), a.tokensCommand(),
+		a.backupCommand(), a.pushserviceCommand(), a.versionCommand())
 	return root
 }
 

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 // A sending is what the flags of send say.
 type sending struct {
 	message  belfry.Message
+	written  json.RawMessage // the message from --message; then the one above is not used
 	audience belfry.Audience
 	actions  []string
 	urgency  string
@@ -30,6 +33,14 @@ type sending struct {
 func (a *app) sendCommand() *cobra.Command {
 	var s sending
 	c := &cobra.Command{Use: "send", Short: "Ring an audience", Args: args(cobra.NoArgs),
+		Long: `Send a message to an audience, and wait until every push service has answered.
+Ctrl-C stops waiting, not the broadcast.
+
+--data with a JSON object is data that the site's own pages get with the message;
+with anything else it names the data directory, as in every command. It may be
+given twice.
+
+Exits with 3 when the broadcast ended with failures, and with 4 when it was cancelled.`,
 		Example: "  belfry send --title Hello --channel news\n  belfry send --message message.json --all"}
 	f := c.Flags()
 	f.StringVar(&s.message.Title, "title", "", "what the notification says first")
@@ -52,7 +63,7 @@ func (a *app) sendCommand() *cobra.Command {
 		if a.data.object != "" {
 			s.message.Data = json.RawMessage(a.data.object)
 		}
-		if err := s.read(c, a.in); err != nil {
+		if err := s.read(c, a); err != nil {
 			return err
 		}
 		return a.sendBroadcast(c.Context(), s)
@@ -61,17 +72,23 @@ func (a *app) sendCommand() *cobra.Command {
 }
 
 // read fills the message from its file or from the flags.
-func (s *sending) read(c *cobra.Command, in io.Reader) error {
+func (s *sending) read(c *cobra.Command, a *app) error {
+	if s.kinds() != 1 {
+		return wrongUsage(c, errors.New("say whom to ring, by one of --channel, --user, --subscription or --all"))
+	}
 	if s.file != "" {
 		if s.message.Data != nil {
-			return wrongUsage(c, fmt.Errorf("--data with JSON and --message do not go together"))
+			return wrongUsage(c, errors.New("--data with JSON and --message do not go together"))
 		}
 		for _, flag := range []string{"title", "body", "url", "icon", "image", "tag", "action", "urgency", "ttl", "topic"} {
 			if c.Flags().Changed(flag) {
 				return wrongUsage(c, fmt.Errorf("--%s and --message do not go together", flag))
 			}
 		}
-		return s.readFile(in)
+		return s.readFile(a)
+	}
+	if s.message.Title == "" {
+		return wrongUsage(c, errors.New("a message needs a --title, or comes from a file by --message"))
 	}
 	if c.Flags().Changed("ttl") {
 		seconds := int(s.ttl / time.Second)
@@ -79,7 +96,7 @@ func (s *sending) read(c *cobra.Command, in io.Reader) error {
 	}
 	s.message.Urgency = belfry.Urgency(s.urgency)
 	if s.message.Data != nil && !json.Valid(s.message.Data) {
-		return wrongUsage(c, fmt.Errorf("--data is not JSON"))
+		return wrongUsage(c, errors.New("--data begins with a brace and is not JSON"))
 	}
 	for _, text := range s.actions {
 		parts := strings.SplitN(text, "|", 3)
@@ -95,21 +112,46 @@ func (s *sending) read(c *cobra.Command, in io.Reader) error {
 	return nil
 }
 
-func (s *sending) readFile(in io.Reader) error {
-	if s.file != "-" {
-		f, err := os.Open(s.file)
-		if err != nil {
-			return fmt.Errorf("--message: %w", err)
-		}
-		defer f.Close()
-		in = f
+// readFile reads the message as it stands: which members there are is for the
+// server to say.
+func (s *sending) readFile(a *app) error {
+	in, _, err := a.open(s.file)
+	if err != nil {
+		return err
 	}
-	d := json.NewDecoder(in)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s.message); err != nil {
-		return belfry.Invalid("json", "--message", "is not a message in JSON: "+strings.TrimPrefix(err.Error(), "json: "))
+	defer in.Close()
+	text, err := io.ReadAll(io.LimitReader(in, maxMessage+1))
+	if err != nil {
+		return fmt.Errorf("--message: %w", err)
+	}
+	if len(text) > maxMessage {
+		return tooLarge(fmt.Sprintf("over %d", maxMessage))
+	}
+	if err := json.Unmarshal(text, &s.written); err != nil {
+		return belfry.Invalid("json", "--message "+s.file, jsonFault(text, err))
 	}
 	return nil
+}
+
+// maxMessage bounds what is read of a message, in octets.
+const maxMessage = 1 << 20
+
+// maxLaunch is the most that a server reads of a launch, in octets (SEC-41).
+const maxLaunch = 16 << 10
+
+func tooLarge(octets string) error {
+	return &belfry.Error{Kind: belfry.ErrTooLarge, Code: "message-too-large", Where: "message",
+		Text: fmt.Sprintf("is %s octets, and a push service must take no more than %d", octets, belfry.MaxPayload), Hint: "shorten body or data"}
+}
+
+// jsonFault says what stops text from being JSON, and in which line.
+func jsonFault(text []byte, err error) string {
+	var fault *json.SyntaxError
+	if !errors.As(err, &fault) {
+		return "is not JSON"
+	}
+	line := 1 + bytes.Count(text[:min(int(fault.Offset), len(text))], []byte("\n"))
+	return fmt.Sprintf("is not JSON: line %d: %s", line, fault)
 }
 
 // sendBroadcast launches and, unless it is to detach, watches to the end.
@@ -118,9 +160,16 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 	if err != nil {
 		return err
 	}
+	in, err := s.launch()
+	if err != nil {
+		return err
+	}
 	var b broadcasts.Broadcast
-	in := map[string]any{"message": s.message, "audience": s.audience}
 	if err := cl.call(ctx, http.MethodPost, "/api/v1/broadcasts", in, &b); err != nil {
+		if ctx.Err() != nil {
+			return &belfry.Error{Kind: belfry.ErrBusy, Code: "interrupted", Text: "interrupted before the server had answered: it may have begun or not",
+				Hint: "see `belfry broadcasts list`"}
+		}
 		return err
 	}
 	for _, w := range b.Warnings {
@@ -130,6 +179,30 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 		return a.detached(b)
 	}
 	return a.follow(ctx, cl, b)
+}
+
+// kinds is how many kinds of audience there are: one makes sense.
+func (s sending) kinds() (n int) {
+	for _, set := range []bool{len(s.audience.Channels) > 0, len(s.audience.Users) > 0, len(s.audience.Subscriptions) > 0, s.audience.All} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+// launch is the call's body. One that the server would not even read is refused
+// here, with its size (WP-33).
+func (s sending) launch() (json.RawMessage, error) {
+	in := map[string]any{"message": s.message, "audience": s.audience}
+	if s.written != nil {
+		in["message"] = s.written
+	}
+	body, err := json.Marshal(in)
+	if err == nil && len(body) > maxLaunch {
+		err = tooLarge(strconv.Itoa(len(body)))
+	}
+	return body, err
 }
 
 // detached prints how to find a broadcast again that goes on without us.

@@ -90,8 +90,13 @@ func (c *Serve) check(proxies []string, limit string, hosts []string) (err error
 }
 
 func (c *Serve) checkListeners() error {
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
 		return usage("--listen", fmt.Sprintf("%+q is not HOST:PORT", c.Listen))
+	}
+	if !Loopback(host) && c.PublicURL == "" && len(c.Origins) == 0 {
+		return &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--listen", Text: fmt.Sprintf("nobody could register at %s: there is no --public-url and no --origin", c.Listen),
+			Hint: "add --public-url https://ring.example.com, or --origin for each site"}
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return usage("--tls-cert", "and --tls-key go together")

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/internal/boltfile"
+	"github.com/belfry-push/belfry/internal/config"
+	"github.com/belfry-push/belfry/keys"
+	"github.com/belfry-push/belfry/sender"
+	"github.com/belfry-push/belfry/serviceworker"
+	"github.com/belfry-push/belfry/subscriptions"
+	"github.com/belfry-push/belfry/tokens"
+	"github.com/belfry-push/belfry/web"
+)
+
+// A house is every room of a running server. It is where the rooms meet: what
+// one needs of another is handed over here.
+type house struct {
+	cfg   config.Serve
+	paths config.Paths
+	log   *slog.Logger
+	roots *x509.CertPool   // for push services; nil means the system's
+	tls   *tls.Config      // of our own listeners; nil without a certificate
+	ready func(url string) // is told where browsers reach us
+
+	file          *boltfile.File
+	subscriptions *subscriptions.Store
+	keys          *keys.Ring
+	sender        *sender.Sender
+	engine        *broadcasts.Engine
+	web           *web.Server
+
+	public, socket, ops net.Listener // ops is nil without --ops-listen
+	servers             []*http.Server
+}
+
+// build opens everything, from the ground up. The file comes first: whoever
+// holds its lock is the only server here.
+func (h *house) build(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{h.open, h.listen, h.openKeys, h.checkKeys, h.join} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *house) open(context.Context) (err error) {
+	if err := h.paths.MakeDir(); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if h.file, err = boltfile.Open(h.paths.Database); err != nil {
+		return err
+	}
+	h.subscriptions, err = subscriptions.New(h.file.DB, subscriptions.Config{})
+	return err
+}
+
+func (h *house) listen(context.Context) (err error) {
+	if h.public, err = net.Listen("tcp", h.cfg.Listen); err != nil {
+		return listenError("--listen", h.cfg.Listen, err)
+	}
+	if h.cfg.OpsListen != "" {
+		if h.ops, err = net.Listen("tcp", h.cfg.OpsListen); err != nil {
+			return listenError("--ops-listen", h.cfg.OpsListen, err)
+		}
+	}
+	h.socket, err = listenSocket(h.paths.Socket)
+	return err
+}
+
+// listenSocket opens the operators' socket. One that is left over from a crash
+// is removed: whoever holds the database's lock is the only server here.
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	return l, os.Chmod(path, 0o600)
+}
+
+// openKeys opens the key ring. Only a house without subscriptions gets a new
+// key: with another key nobody who registered could be rung again (WP-51).
+func (h *house) openKeys(ctx context.Context) (err error) {
+	h.keys, err = keys.Open(h.paths.Keys)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	n, err := h.subscriptions.Count(ctx, belfry.Audience{All: true})
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		return &belfry.Error{Kind: belfry.ErrNotUsable, Code: "keys-missing",
+			Text: fmt.Sprintf("%s is missing, and %d subscriptions were made with it", h.paths.Keys, n),
+			Hint: "put the file back from a backup, or bring the key back with `belfry keys import FILE`; a new key would silence them all"}
+	}
+	if h.keys, err = keys.Create(h.paths.Keys); err == nil {
+		h.log.Info("made a VAPID key; keep a backup of it, no subscriber can be rung without", "file", h.paths.Keys, "key", h.keys.Current().ID)
+	}
+	return err
+}
+
+// checkKeys says which subscriptions cannot be rung because the key that they
+// were made with is not on the ring (WP-49). The server starts all the same,
+// since keys are imported into a running one.
+func (h *house) checkKeys(ctx context.Context) error {
+	uses, err := h.subscriptions.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range h.keys.List() {
+		delete(uses, k.ID)
+	}
+	for id, n := range uses {
+		if n > 0 {
+			h.log.Error("subscriptions cannot be rung: the VAPID key that they were made with is missing", "key", id, "subscriptions", n,
+				"hint", "bring it back with `belfry keys import FILE`")
+		}
+	}
+	return nil
+}
+
+// join hands every room what it needs of the others.
+func (h *house) join(ctx context.Context) (err error) {
+	origins := h.cfg.AllOrigins(h.public.Addr())
+	for _, p := range h.cfg.PushHosts.Additions() {
+		h.log.Warn("speaking to a push service that is not on the built-in list", "host", p.Host, "port", p.Port, "scheme", p.Scheme, "dials", p.Dial)
+	}
+	if h.cfg.Subject == "" {
+		h.log.Warn("no --subject: tokens carry no contact, and Apple's push service will refuse them")
+	}
+	signer := keys.NewSigner(h.keys, h.cfg.Subject, time.Now)
+	if h.sender, err = sender.New(sender.Config{Signer: signer, Hosts: h.cfg.PushHosts, Engine: h.cfg.Engine, RootCAs: h.roots}); err != nil {
+		return err
+	}
+	journal, err := broadcasts.NewBoltJournal(h.file.DB, h.subscriptions.Forget)
+	if err != nil {
+		return err
+	}
+	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: journal, Audience: h.subscriptions, Sender: h.sender, Origins: origins, Log: h.log}); err != nil {
+		return err
+	}
+	bearers, err := tokens.New(h.file.DB)
+	if err != nil {
+		return err
+	}
+	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Keys: h.keys, Tokens: bearers, Hosts: h.cfg.PushHosts, Origins: origins,
+		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) },
+		Kit:    serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
+		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
+	return err
+}
+
+// finishWithin is how long attempts and requests in flight get at the end.
+const finishWithin = 10 * time.Second
+
+// run serves until ctx ends or a listener fails.
+func (h *house) run(ctx context.Context) error {
+	failed := make(chan error, 3) // one for each listener
+	h.start(h.web.Public(), h.public, h.tls, failed)
+	h.start(h.web.Operators(web.Owner), h.socket, nil, failed)
+	if h.ops != nil {
+		h.start(h.web.Operators(h.web.Bearer), h.ops, h.tls, failed)
+		h.log.Info("operators can reach the server with a token", "address", h.ops.Addr().String())
+	}
+	scheme := "http"
+	if h.tls != nil {
+		scheme = "https"
+	}
+	h.ready(scheme + "://" + h.public.Addr().String())
+	select {
+	case <-ctx.Done():
+		h.log.Info("stopping: finishing what is in flight", "within", finishWithin.String())
+		return nil
+	case err := <-failed:
+		return fmt.Errorf("a listener failed: %w", err)
+	}
+}
+
+func (h *house) start(handler http.Handler, l net.Listener, secure *tls.Config, failed chan<- error) {
+	s := web.NewHTTPServer(handler, h.log)
+	h.servers = append(h.servers, s)
+	go func() {
+		var err error
+		if secure != nil {
+			s.TLSConfig = secure.Clone()
+			err = s.ServeTLS(l, "", "")
+		} else {
+			err = s.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}()
+}
+
+// close ends the house from the top down: no more attempts, no more requests,
+// then the listeners that never came to serve, and last the file. It ends as
+// well what was built in part.
+func (h *house) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
+	defer cancel()
+	if h.engine != nil {
+		h.engine.Close(ctx)
+	}
+	for _, s := range h.servers {
+		if s.Shutdown(ctx) != nil {
+			s.Close()
+		}
+	}
+	for _, l := range []net.Listener{h.public, h.socket, h.ops} {
+		if l != nil {
+			l.Close()
+		}
+	}
+	if h.sender != nil {
+		h.sender.Close()
+	}
+	if h.file != nil {
+		h.file.Close()
+	}
+}
