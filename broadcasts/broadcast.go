@@ -12,14 +12,15 @@
 //   - Its recipients are those of the launch: who registers later gets nothing,
 //     who leaves before their turn is counted as left.
 //   - At every commit targets = pending + accepted + suppressed + expired +
-//     gone + left + failed + cancelled.
+//     gone + left + failed + cancelled, and nobody is shown what no commit wrote.
 //   - Only 404 and 410 remove a subscription.
+//   - No push service is asked by more than Config.PerHost attempts at a time,
+//     and memory does not grow with the audience.
 //   - A broadcast that was cut off by a restart is cancelled, and says so.
 package broadcasts
 
 import (
-	"maps"
-	"slices"
+	"math"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -94,31 +95,57 @@ func (p Progress) Ended() bool { return p.State == Done || p.State == Cancelled 
 
 // cancelRest ends the broadcast with everything that was pending cancelled.
 func (p *Progress) cancelRest(reason string, now time.Time) {
-	p.State, p.Reason, p.Finished = Cancelled, &reason, &now
+	p.State, p.Reason, p.Finished, p.ETA = Cancelled, &reason, &now, nil
 	p.Counts.Cancelled += p.Counts.Pending
 	p.Counts.Pending = 0
-	p.Pace, p.ETA = 0, nil
 }
 
 // finish ends the broadcast once every row was visited. A row that was there at
 // launch and was not met any more has left in between.
 func (p *Progress) finish(now time.Time) {
-	p.State, p.Finished = Done, &now
+	p.State, p.Finished, p.ETA = Done, &now, nil
 	p.Counts.Left += p.Counts.Pending
 	p.Counts.Pending = 0
-	p.ETA = nil
 }
 
-// measure says how fast the broadcast goes and when it will be done.
-func (p *Progress) measure(now time.Time) {
+// measure says how fast the broadcast goes and when it will be done, which is
+// at its deadline at the latest.
+func (p *Progress) measure(now, deadline time.Time) {
 	elapsed := now.Sub(*p.Started).Seconds()
-	settled := p.Counts.Targets - p.Counts.Pending
+	settled := float64(p.Counts.Targets - p.Counts.Pending)
 	if elapsed <= 0 || settled == 0 {
 		return
 	}
-	p.Pace = float64(settled) / elapsed
-	eta := now.Add(time.Duration(float64(p.Counts.Pending) / p.Pace * float64(time.Second))).UTC()
+	p.Pace = math.Round(10*settled/elapsed) / 10
+	left := min(float64(p.Counts.Pending)/settled*elapsed, max(deadline.Sub(now), 0).Seconds())
+	eta := now.Add(time.Duration(left * float64(time.Second))).Truncate(time.Millisecond)
 	p.ETA = &eta
+}
+
+// A result is what became of one row, the field of Counts that it adds to.
+type result uint8
+
+const (
+	accepted result = iota + 1
+	suppressed
+	expired
+	gone
+	left
+	failed
+)
+
+// of returns the count that r adds to.
+func (c *Counts) of(r result) *int {
+	return [...]*int{accepted: &c.Accepted, suppressed: &c.Suppressed, expired: &c.Expired,
+		gone: &c.Gone, left: &c.Left, failed: &c.Failed}[r]
+}
+
+// A settlement is the last word on one row.
+type settlement struct {
+	subscription string
+	host         string
+	result       result
+	reason       string // with failed
 }
 
 // maxHosts and maxReasons bound what a hostile audience can make a record grow
@@ -132,44 +159,31 @@ const (
 // settle books one row.
 func (p *Progress) settle(s settlement) {
 	p.Counts.Pending--
-	switch s.result {
-	case accepted:
-		p.Counts.Accepted++
-	case suppressed:
-		p.Counts.Suppressed++
-	case expired:
-		p.Counts.Expired++
-	case gone:
-		p.Counts.Gone++
-	case failed:
-		p.Counts.Failed++
+	*p.Counts.of(s.result)++
+	if s.result == failed {
 		if _, known := p.Failures[s.reason]; !known && len(p.Failures) >= maxReasons {
 			s.reason = other
 		}
 		p.Failures[s.reason]++
 	}
-	p.share(s)
-}
-
-func (p *Progress) share(s settlement) {
-	i := 0
-	for i < len(p.Hosts) && p.Hosts[i].Host != s.host {
-		i++
-	}
-	if i == len(p.Hosts) && i >= maxHosts {
-		s.host, i = other, i-1
-		p.Hosts[i].Host = other
-	}
-	if i == len(p.Hosts) {
-		p.Hosts = append(p.Hosts, Host{Host: s.host, State: "open"})
-	}
+	h := p.host(s.host)
 	if s.result == accepted {
-		p.Hosts[i].Accepted++
+		h.Accepted++
 	}
 }
 
-// copy returns progress that can be read while p goes on.
-func (p Progress) copy() Progress {
-	p.Failures, p.Hosts = maps.Clone(p.Failures), slices.Clone(p.Hosts)
-	return p
+// host returns the share of the push service with this name. Those that come
+// after maxHosts share the last place.
+func (p *Progress) host(name string) *Host {
+	for i := range p.Hosts {
+		if p.Hosts[i].Host == name {
+			return &p.Hosts[i]
+		}
+	}
+	if len(p.Hosts) < maxHosts {
+		p.Hosts = append(p.Hosts, Host{Host: name, State: "open"})
+	} else {
+		p.Hosts[maxHosts-1].Host = other
+	}
+	return &p.Hosts[len(p.Hosts)-1]
 }

@@ -3,96 +3,85 @@ package broadcasts
 import (
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 )
 
 const (
 	// One transaction takes at most this many rows or this long, whichever comes
 	// first: what a crash repeats or forgets is bounded by it, and nothing
-	// commits per row.
+	// commits per row (design decision 6).
 	maxBatch = 256
 	maxDelay = 200 * time.Millisecond
 	// retryCommit is how long a commit that failed, on a full disk say, is left
 	// alone. Meanwhile attempts block on the queue: sending without booking would
-	// ring people twice.
+	// ring people twice (REL-09).
 	retryCommit = time.Second
 )
 
-// A committer gathers the settlements of all broadcasts and writes them down,
-// many in one transaction. Everything that changes a running broadcast passes
-// through its one goroutine.
+// A committer gathers what became of the rows of all broadcasts and writes it
+// down, many in one transaction. The progress of a running broadcast belongs to
+// its one goroutine; everybody else sees what is in the journal.
 type committer struct {
-	journal Journal
-	log     *slog.Logger
-	queue   chan settlement
-	ends    chan ending
-	closing chan struct{}
-	done    chan struct{}
+	journal  Journal
+	log      *slog.Logger
+	now      func() time.Time
+	patience context.Context // while it lasts, a commit that fails is tried again
+	queue    chan entry
+	gone     []string // subscriptions to forget, not yet committed
+	done     chan struct{}
 }
 
-// An ending asks for a broadcast to be ended behind everything settled before.
-type ending struct {
-	run  *run
-	how  func(*Progress, time.Time)
-	done chan struct{}
+// An entry is one line for the journal: a row's last word or a broadcast's.
+type entry struct {
+	run *run
+	settlement
+	end       func(*Progress, time.Time) // how the broadcast ends; nil for a row
+	committed chan struct{}              // with end: closed when that is on disk
 }
 
-func newCommitter(j Journal, log *slog.Logger) *committer {
-	c := &committer{journal: j, log: log, queue: make(chan settlement, maxBatch),
-		ends: make(chan ending), closing: make(chan struct{}), done: make(chan struct{})}
+func newCommitter(patience context.Context, cfg Config) *committer {
+	c := &committer{journal: cfg.Journal, log: cfg.Log, now: cfg.Now, patience: patience,
+		queue: make(chan entry, maxBatch), done: make(chan struct{})}
 	go c.work()
 	return c
 }
 
 // settle hands over one row's last word.
-func (c *committer) settle(s settlement) { c.queue <- s }
+func (c *committer) settle(r *run, s settlement) { c.queue <- entry{run: r, settlement: s} }
 
-// end ends a broadcast whose attempts are all settled and returns once that is on disk.
+// end ends a broadcast whose rows are all settled and returns once that is on disk.
 func (c *committer) end(r *run, how func(p *Progress, now time.Time)) {
-	e := ending{r, how, make(chan struct{})}
-	c.ends <- e
-	<-e.done
+	e := entry{run: r, end: how, committed: make(chan struct{})}
+	c.queue <- e
+	<-e.committed
 }
 
-// close writes what is left and stops. Nobody may settle any more.
+// close writes what is left and stops. Nobody may hand over anything any more.
 func (c *committer) close() {
-	close(c.closing)
 	close(c.queue)
 	<-c.done
 }
 
 func (c *committer) work() {
 	defer close(c.done)
-	for {
-		select {
-		case s, open := <-c.queue:
-			if !open {
-				return
-			}
-			c.commit(c.gather(s))
-		case e := <-c.ends:
-			c.commit(c.drain())
-			e.run.book(func(p *Progress) { e.how(p, time.Now().UTC()) })
-			c.write([]*run{e.run}, nil)
-			close(e.done)
-		}
+	for first := range c.queue {
+		c.commit(c.gather(first))
 	}
 }
 
-// gather collects a batch that begins with first.
-func (c *committer) gather(first settlement) []settlement {
-	batch := append(make([]settlement, 0, maxBatch), first)
+// gather collects a batch that begins with first. The end of a broadcast is not
+// kept waiting: somebody looks at a progress bar.
+func (c *committer) gather(first entry) []entry {
+	batch := append(make([]entry, 0, maxBatch), first)
 	timer := time.NewTimer(maxDelay)
 	defer timer.Stop()
-	for len(batch) < maxBatch {
+	for len(batch) < maxBatch && batch[len(batch)-1].end == nil {
 		select {
-		case s, open := <-c.queue:
+		case e, open := <-c.queue:
 			if !open {
 				return batch
 			}
-			batch = append(batch, s)
+			batch = append(batch, e)
 		case <-timer.C:
 			return batch
 		}
@@ -100,57 +89,56 @@ func (c *committer) gather(first settlement) []settlement {
 	return batch
 }
 
-// drain collects what is queued now without waiting.
-func (c *committer) drain() (batch []settlement) {
-	for {
-		select {
-		case s := <-c.queue:
-			batch = append(batch, s)
-		default:
-			return batch
+// commit books a batch and writes it down.
+func (c *committer) commit(batch []entry) {
+	now, touched := stamp(c.now()), map[*run]bool{}
+	for _, e := range batch {
+		touched[e.run] = true
+		if e.end != nil {
+			e.end(&e.run.progress, now)
+			defer close(e.committed)
+			continue
+		}
+		e.run.progress.settle(e.settlement)
+		if e.result == gone {
+			c.gone = append(c.gone, e.subscription)
 		}
 	}
-}
-
-func (c *committer) commit(batch []settlement) {
-	if len(batch) == 0 {
+	progress := make([]Broadcast, 0, len(touched))
+	for r := range touched {
+		if !r.progress.Ended() {
+			r.progress.measure(now, r.Deadline)
+		}
+		progress = append(progress, Broadcast{r.Launch, r.progress})
+	}
+	if !c.write(progress) {
 		return
 	}
-	now, touched := time.Now(), map[*run]bool{}
-	var forget []string
-	for _, s := range batch {
-		if s.result == gone {
-			forget = append(forget, s.subscription)
-		}
-		s.run.book(func(p *Progress) { p.settle(s) })
-		touched[s.run] = true
-	}
+	c.gone = nil
 	for r := range touched {
-		r.book(func(p *Progress) { p.measure(now) })
+		r.announce()
 	}
-	c.write(slices.Collect(maps.Keys(touched)), forget)
 }
 
 // write commits, and tries again until it has, since these verdicts are known
-// nowhere else; only a server that is stopping gives up. Then it wakes the watchers.
-func (c *committer) write(runs []*run, forget []string) {
-	progress := make([]Broadcast, len(runs))
-	for i, r := range runs {
-		progress[i], _ = r.now()
-	}
-	for {
-		err := c.journal.Commit(context.Background(), progress, forget)
+// nowhere else. Only a server that has no more time to stop gives up, and says
+// false: then the rows count as pending, and the next start cancels them.
+func (c *committer) write(progress []Broadcast) bool {
+	for tries := 0; ; tries++ {
+		err := c.journal.Commit(context.Background(), progress, c.gone)
 		if err == nil {
-			break
+			if tries > 0 {
+				c.log.Info("writing down what was sent works again")
+			}
+			return true
 		}
-		c.log.Error("cannot write down what was sent; sending waits", "err", err)
+		if tries == 0 {
+			c.log.Error("cannot write down what was sent; sending waits", "err", err)
+		}
 		select {
 		case <-time.After(retryCommit):
-		case <-c.closing:
-			return
+		case <-c.patience.Done():
+			return false
 		}
-	}
-	for _, r := range runs {
-		r.announce()
 	}
 }

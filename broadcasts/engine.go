@@ -58,6 +58,10 @@ type Config struct {
 	// the 250 streams that an HTTP/2 server usually grants a connection.
 	PerHost int
 
+	// Now is the wall clock, for the times that operators read. What waits does
+	// so by the monotonic one. Default: time.Now.
+	Now func() time.Time
+
 	// Log gets attempts at Debug and faults of ours at Warn. Default: none.
 	Log *slog.Logger
 }
@@ -72,9 +76,10 @@ type Engine struct {
 	committer *committer
 	stop      context.Context // ends when no new attempt may begin
 	halt      context.CancelFunc
-	kill      context.CancelFunc // ends attempts in flight
-	flight    context.Context
+	flight    context.Context // ends attempts in flight, and the patience for commits that fail
+	kill      context.CancelFunc
 	running   sync.WaitGroup
+	closing   sync.Once
 	all       lane // attempts in flight to all push services
 
 	mu     sync.Mutex // guards live, lanes and closed
@@ -92,8 +97,14 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Presence == nil {
 		cfg.Presence = nobody{}
 	}
+	if cfg.PerHost < 0 {
+		return nil, fmt.Errorf("broadcasts: PerHost is %d", cfg.PerHost)
+	}
 	if cfg.PerHost == 0 {
 		cfg.PerHost = 128
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -104,7 +115,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := e.cancelUnfinished(ctx); err != nil {
 		return nil, err
 	}
-	e.committer = newCommitter(cfg.Journal, cfg.Log)
+	e.committer = newCommitter(e.flight, cfg)
 	return e, nil
 }
 
@@ -113,7 +124,7 @@ func (e *Engine) cancelUnfinished(ctx context.Context) error {
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	now := time.Now().UTC()
+	now := stamp(e.Now())
 	for i := range list {
 		list[i].cancelRest(ReasonRestart, now)
 		e.Log.Warn("broadcast was cut off by a restart", "broadcast", list[i].ID, "cancelled", list[i].Counts.Cancelled)
@@ -131,7 +142,7 @@ func (e *Engine) Launch(ctx context.Context, m belfry.Message, a belfry.Audience
 	if err := m.Check(e.Origins); err != nil {
 		return Broadcast{}, err
 	}
-	now := time.Now().UTC().Truncate(time.Millisecond)
+	now, deadline := stamp(e.Now()), time.Now().Add(m.Lifetime())
 	b := Broadcast{
 		Launch:   Launch{ID: id.New(), Message: m, Audience: a, Created: now, Deadline: now.Add(m.Lifetime())},
 		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Hosts: []Host{}},
@@ -140,28 +151,35 @@ func (e *Engine) Launch(ctx context.Context, m belfry.Message, a belfry.Audience
 	if err != nil {
 		return Broadcast{}, err
 	}
-	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, a); err != nil {
-		return Broadcast{}, err
-	}
-	b.Counts.Pending = b.Counts.Targets
-
 	if err := e.open(); err != nil {
 		return Broadcast{}, err
 	}
-	if err := e.Journal.Create(ctx, b); err != nil {
+	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, a); err == nil {
+		b.Counts.Pending = b.Counts.Targets
+		err = e.Journal.Create(ctx, b)
+	}
+	if err != nil {
 		e.running.Done()
 		return Broadcast{}, err
 	}
-	r := newRun(e, b, payloads)
+	e.start(newRun(e, b, payloads, deadline))
+	return b, nil
+}
+
+// stamp is a moment as operators read it: UTC, with milliseconds.
+func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+// start delivers a broadcast that was counted as running.
+func (e *Engine) start(r *run) {
 	e.mu.Lock()
-	e.live[b.ID] = r
+	e.live[r.ID] = r
 	e.mu.Unlock()
 	go func() {
 		defer e.running.Done()
 		r.deliver()
-		e.forget(b.ID)
+		e.forget(r.ID)
+		r.announce()
 	}()
-	return b, nil
 }
 
 // open counts one more broadcast as running, unless the engine is closing.
@@ -214,12 +232,8 @@ func (e *Engine) compile(b *Broadcast) (map[string][]byte, error) {
 	return payloads, nil
 }
 
-// Get returns a broadcast as it stands now.
+// Get returns a broadcast as the last commit left it.
 func (e *Engine) Get(ctx context.Context, id string) (Broadcast, error) {
-	if r := e.find(id); r != nil {
-		b, _ := r.now()
-		return b, nil
-	}
 	return e.Journal.Get(ctx, id)
 }
 
@@ -229,51 +243,49 @@ func (e *Engine) List(ctx context.Context, after string, limit int) ([]Broadcast
 }
 
 // Watch yields a broadcast as it stands, then after each commit, until it has
-// ended. A slow watcher misses steps in between, never the last one.
+// ended or the engine is closed. A slow watcher misses steps in between, never
+// the last one.
 func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[Broadcast, error] {
 	return func(yield func(Broadcast, error) bool) {
-		for r := e.find(id); r != nil; {
-			b, changed := r.now()
-			if !yield(b, nil) || b.Ended() {
+		for {
+			changed := e.change(id) // before reading, so that no commit falls between
+			b, err := e.Journal.Get(ctx, id)
+			if !yield(b, err) || err != nil || changed == nil || b.Ended() {
 				return
 			}
 			select {
 			case <-changed:
-			case <-e.stop.Done():
-				return
 			case <-ctx.Done():
 				return
 			}
 		}
-		yield(e.Journal.Get(ctx, id))
 	}
 }
 
-func (e *Engine) find(id string) *run {
+// change returns a channel that closes when the broadcast is written down
+// again, or nil when nobody works on it.
+func (e *Engine) change(id string) <-chan struct{} {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.live[id]
+	r := e.live[id]
+	e.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	return r.change()
 }
 
 // Close lets no new attempt begin, gives those in flight until ctx ends to
 // finish, and writes down what they gave. What was not tried yet stays pending
 // in the journal; the next New cancels it.
 func (e *Engine) Close(ctx context.Context) {
-	e.mu.Lock()
-	e.closed = true
-	e.mu.Unlock()
-	e.halt()
-	finished := make(chan struct{})
-	go func() {
+	e.closing.Do(func() {
+		e.mu.Lock()
+		e.closed = true
+		e.mu.Unlock()
+		e.halt()
+		defer context.AfterFunc(ctx, e.kill)()
 		e.running.Wait()
-		close(finished)
-	}()
-	select {
-	case <-finished:
-	case <-ctx.Done():
+		e.committer.close()
 		e.kill()
-		<-finished
-	}
-	e.kill()
-	e.committer.close()
+	})
 }

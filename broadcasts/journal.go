@@ -19,14 +19,16 @@ import (
 type Journal interface {
 	// Create writes a new broadcast.
 	Create(ctx context.Context, b Broadcast) error
-	// Commit writes how broadcasts stand now and forgets the subscriptions that
-	// are gone, all in one transaction.
+	// Commit writes the Progress of broadcasts and forgets the subscriptions that
+	// are gone, all in one transaction: when it fails, nothing has changed. It
+	// keeps no reference to what it is given.
 	Commit(ctx context.Context, progress []Broadcast, gone []string) error
 	// Get returns one broadcast, or belfry.ErrNotFound.
 	Get(ctx context.Context, id string) (Broadcast, error)
-	// List returns broadcasts from the newest on, beginning behind after.
+	// List returns up to limit broadcasts from the newest on, beginning behind
+	// the id after if that is not empty.
 	List(ctx context.Context, after string, limit int) ([]Broadcast, error)
-	// Unfinished returns what neither ended nor was cancelled.
+	// Unfinished returns the broadcasts that have not ended.
 	Unfinished(ctx context.Context) ([]Broadcast, error)
 }
 
@@ -70,9 +72,13 @@ func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, ids []string) (int, 
 	return &BoltJournal{db, forget}, wrap("open", err)
 }
 
-// Create writes a new broadcast.
+// Create writes a new broadcast, unless the file is nearly full: what is left
+// then is for those that are running (REL-09).
 func (j *BoltJournal) Create(_ context.Context, b Broadcast) error {
 	return wrap("create", j.db.Update(func(tx *bbolt.Tx) error {
+		if err := boltfile.Room(tx); err != nil {
+			return err
+		}
 		value, err := seal(stored{b.Launch, b.Launch.Until})
 		if err != nil {
 			return err
@@ -91,6 +97,9 @@ func (j *BoltJournal) Commit(_ context.Context, progress []Broadcast, gone []str
 			if err := putProgress(tx, b); err != nil {
 				return err
 			}
+		}
+		if len(gone) == 0 {
+			return nil
 		}
 		_, err := j.forget(tx, gone)
 		return err
@@ -131,7 +140,7 @@ func (j *BoltJournal) List(_ context.Context, after string, limit int) (list []B
 	return list, wrap("list", err)
 }
 
-// Unfinished returns what neither ended nor was cancelled.
+// Unfinished returns the broadcasts that have not ended.
 func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error) {
 	err = j.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketRunning).ForEach(func(key, _ []byte) error {
@@ -165,16 +174,16 @@ func putProgress(tx *bbolt.Tx, b Broadcast) error {
 
 func read(tx *bbolt.Tx, id []byte) (Broadcast, error) {
 	launch, progress := tx.Bucket(bucketBroadcasts).Get(id), tx.Bucket(bucketProgress).Get(id)
-	if launch == nil || progress == nil {
+	if launch == nil && progress == nil {
 		return Broadcast{}, &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
 	}
 	var s stored
 	var b Broadcast
-	if err := errors.Join(unseal(launch, &s), unseal(progress, &b.Progress)); err != nil {
-		return Broadcast{}, fmt.Errorf("broadcast %s: %w", id, err)
+	if !unseal(launch, &s) || !unseal(progress, &b.Progress) {
+		return Broadcast{}, &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Where: "broadcast " + string(id),
+			Text: "is damaged in the database", Hint: "keep a copy of the file as it is, and restore it from a backup"}
 	}
-	b.Launch = s.Launch
-	b.Until = s.Until
+	b.Launch, b.Until = s.Launch, s.Until
 	return b, nil
 }
 
@@ -193,13 +202,11 @@ func seal(v any) ([]byte, error) {
 	return append(record, b...), nil
 }
 
-// unseal reads what seal wrote and nothing else: a bit that flipped on the disk
-// must not become a number that an operator believes.
-func unseal(record []byte, v any) error {
-	if len(record) < 5 || record[0] != version || binary.BigEndian.Uint32(record[1:]) != crc32.Checksum(record[5:], castagnoli) {
-		return belfry.ErrCorrupt
-	}
-	return json.Unmarshal(record[5:], v)
+// unseal reads what seal wrote, and reports false for all else: a bit that
+// flipped on the disk must not become a number that an operator believes.
+func unseal(record []byte, v any) bool {
+	return len(record) >= 5 && record[0] == version && binary.BigEndian.Uint32(record[1:]) == crc32.Checksum(record[5:], castagnoli) &&
+		json.Unmarshal(record[5:], v) == nil
 }
 
 // wrap names the room; a full disk keeps the words that say what to do.

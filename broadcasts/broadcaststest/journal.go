@@ -1,0 +1,320 @@
+package broadcaststest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+)
+
+// A Rig is a journal under test and the subscriptions that it forgets.
+type Rig struct {
+	Journal    broadcasts.Journal
+	Subscribe  func(ids ...string)
+	Subscribed func(id string) bool
+	Spoil      func(bool)                // while it is spoilt, forgetting fails halfway through
+	Reopen     func() broadcasts.Journal // as a restart does; Journal may not be used any more
+}
+
+// Journal holds the journals that open makes against what an engine relies on.
+func Journal(t *testing.T, open func(t *testing.T) Rig) {
+	for _, tt := range []struct {
+		name string
+		test func(t *testing.T, r Rig)
+	}{
+		{"create", testCreate},
+		{"unknown", testUnknown},
+		{"empty is not null", testEmpty},
+		{"commit", testCommit},
+		{"no reference is kept", testNoReference},
+		{"list", testList},
+		{"unfinished", testUnfinished},
+		{"forget", testForget},
+		{"all or nothing", testAllOrNothing},
+		{"many at once", testManyAtOnce},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.test(t, open(t)) })
+	}
+}
+
+var at = time.Date(2026, 3, 4, 5, 6, 7, 89_000_000, time.UTC)
+
+// broadcast is the n-th of a test, with every field set that can be.
+func broadcast(n int) broadcasts.Broadcast {
+	ttl, started := 60, at.Add(time.Second)
+	return broadcasts.Broadcast{
+		Launch: broadcasts.Launch{
+			ID: fmt.Sprintf("01jz%022d", n),
+			Message: belfry.Message{Title: "Überraschung <1>", Body: "b", Data: json.RawMessage(`{"a":[1,"x"]}`), TTL: &ttl,
+				Actions: []belfry.Action{{Action: "open", Title: "Open", URL: "/x"}}, Urgency: belfry.UrgencyHigh, Topic: "prices"},
+			Audience: belfry.Audience{Channels: []string{"news", "sport"}},
+			Deadline: at.Add(time.Minute), Created: at, Warnings: []string{"long"}, Until: math.MaxUint64 - belfry.Position(n),
+		},
+		Progress: broadcasts.Progress{
+			State: broadcasts.Running, Started: &started, Failures: map[string]int{"no": 2}, Pace: 12.5,
+			Counts: broadcasts.Counts{Targets: 36, Pending: 1, Accepted: 2, Suppressed: 3, Expired: 4, Gone: 5, Left: 6, Failed: 7, Cancelled: 8},
+			Hosts:  []broadcasts.Host{{Host: "push.example", State: "open", Accepted: 2}},
+		},
+	}
+}
+
+func ended(b broadcasts.Broadcast, s broadcasts.State) broadcasts.Broadcast {
+	finished, why := at.Add(time.Hour), "restart"
+	b.State, b.Finished, b.Reason = s, &finished, &why
+	return b
+}
+
+func mustCreate(t *testing.T, j broadcasts.Journal, all ...broadcasts.Broadcast) {
+	t.Helper()
+	for _, b := range all {
+		if err := j.Create(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func mustCommit(t *testing.T, j broadcasts.Journal, all []broadcasts.Broadcast, gone ...string) {
+	t.Helper()
+	if err := j.Commit(t.Context(), all, gone); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustHold(t *testing.T, j broadcasts.Journal, want ...broadcasts.Broadcast) {
+	t.Helper()
+	for _, w := range want {
+		if got, err := j.Get(t.Context(), w.ID); err != nil || !reflect.DeepEqual(got, w) {
+			t.Errorf("%v\n got %+v\nwant %+v", err, got, w)
+		}
+	}
+}
+
+func ids(list []broadcasts.Broadcast) (ids []string) {
+	for _, b := range list {
+		ids = append(ids, b.ID)
+	}
+	return ids
+}
+
+// An operator who saw an id finds the broadcast after a restart, as it was said.
+func testCreate(t *testing.T, r Rig) {
+	mustCreate(t, r.Journal, broadcast(1), broadcast(2))
+	mustHold(t, r.Journal, broadcast(1), broadcast(2))
+	mustHold(t, r.Reopen(), broadcast(1), broadcast(2))
+}
+
+func testUnknown(t *testing.T, r Rig) {
+	mustCreate(t, r.Journal, broadcast(1))
+	for _, id := range []string{"", "x", broadcast(2).ID, broadcast(1).ID + "x", broadcast(1).ID[:25]} {
+		if b, err := r.Journal.Get(t.Context(), id); !errors.Is(err, belfry.ErrNotFound) {
+			t.Errorf("%q: %v, %v", id, b.ID, err)
+		}
+	}
+}
+
+// A program that reads failures["x"] or hosts.length must not meet null.
+func testEmpty(t *testing.T, r Rig) {
+	b := broadcast(1)
+	b.Failures, b.Hosts = map[string]int{}, []broadcasts.Host{}
+	mustCreate(t, r.Journal, b)
+	got, err := r.Reopen().Get(t.Context(), b.ID)
+	text, _ := json.Marshal(got)
+	if err != nil || !strings.Contains(string(text), `"failures":{}`) || !strings.Contains(string(text), `"hosts":[]`) {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func testCommit(t *testing.T, r Rig) {
+	one, two, three := broadcast(1), broadcast(2), broadcast(3)
+	mustCreate(t, r.Journal, one, two, three)
+	one.Counts.Pending, one.Counts.Accepted, one.Failures["busy"], one.ETA = 0, 3, 4, &at
+	three = ended(three, broadcasts.Done)
+	mustCommit(t, r.Journal, []broadcasts.Broadcast{one, three})
+	mustHold(t, r.Journal, one, two, three)
+	mustHold(t, r.Reopen(), one, two, three)
+}
+
+// The engine goes on counting in the maps and lists that it has handed over.
+func testNoReference(t *testing.T, r Rig) {
+	b := broadcast(1)
+	mustCreate(t, r.Journal, b)
+	b.Failures["no"]++
+	b.Hosts[0].Accepted++
+	mustHold(t, r.Journal, broadcast(1))
+
+	mustCommit(t, r.Journal, []broadcasts.Broadcast{broadcast(1)})
+	got, _ := r.Journal.Get(t.Context(), b.ID)
+	got.Failures["no"]++
+	got.Hosts[0].Host = "elsewhere.example"
+	got.Message.Data[0] = 'x'
+	mustHold(t, r.Journal, broadcast(1))
+}
+
+// Who pages through a list meets every broadcast once, the newest first, and is
+// not confused by those that begin meanwhile.
+func testList(t *testing.T, r Rig) {
+	list := func(after string, limit int) []string {
+		t.Helper()
+		page, err := r.Journal.List(t.Context(), after, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids(page)
+	}
+	if got := list("", 10); got != nil {
+		t.Errorf("an empty journal lists %v", got)
+	}
+	var want []string
+	for n := range 10 {
+		mustCreate(t, r.Journal, broadcast(2*n)) // created in order, with gaps between the ids
+		want = append(want, broadcast(2*n).ID)
+	}
+	slices.Reverse(want)
+
+	var got []string
+	for after := ""; ; after = got[len(got)-1] {
+		page := list(after, 3)
+		if len(page) == 0 {
+			break
+		}
+		got = append(got, page...)
+		mustCreate(t, r.Journal, broadcast(100+len(got)))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("pages give\n%v, want\n%v", got, want)
+	}
+	for _, tt := range []struct {
+		after string
+		limit int
+		want  []string
+	}{
+		{broadcast(7).ID, 2, []string{broadcast(6).ID, broadcast(4).ID}}, // never was
+		{broadcast(2).ID, 100, []string{broadcast(0).ID}},
+		{broadcast(0).ID, 100, nil},
+		{"0", 100, nil},                            // before all
+		{"z", 1, []string{broadcast(100 + 10).ID}}, // behind all
+		{broadcast(110).ID, 1, list("", 2)[1:]},    // the newest
+	} {
+		if got := list(tt.after, tt.limit); !slices.Equal(got, tt.want) {
+			t.Errorf("List(%q, %d) gives %v, want %v", tt.after, tt.limit, got, tt.want)
+		}
+	}
+}
+
+// What was running when the power went is found again, and nothing else is.
+func testUnfinished(t *testing.T, r Rig) {
+	j := r.Journal
+	hold := func(want ...broadcasts.Broadcast) {
+		t.Helper()
+		got, err := j.Unfinished(t.Context())
+		slices.SortFunc(got, func(a, b broadcasts.Broadcast) int { return strings.Compare(a.ID, b.ID) })
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("%v, %v", ids(got), err)
+		}
+		for i, w := range want {
+			if !reflect.DeepEqual(got[i], w) {
+				t.Errorf("got %+v\nwant %+v", got[i], w)
+			}
+		}
+	}
+	hold()
+	one, two, three := broadcast(1), broadcast(2), broadcast(3)
+	mustCreate(t, j, one, two, three)
+	hold(one, two, three)
+	two.Counts.Pending, two.Counts.Accepted = 0, 3
+	mustCommit(t, j, []broadcasts.Broadcast{ended(one, broadcasts.Done), two})
+	hold(two, three)
+	j = r.Reopen()
+	hold(two, three)
+	mustCommit(t, j, []broadcasts.Broadcast{ended(three, broadcasts.Cancelled)})
+	hold(two)
+	mustHold(t, j, ended(one, broadcasts.Done), two, ended(three, broadcasts.Cancelled))
+}
+
+// A subscription that is gone is removed with the count that says so; nobody
+// else is.
+func testForget(t *testing.T, r Rig) {
+	r.Subscribe("a", "b", "c")
+	b := broadcast(1)
+	mustCreate(t, r.Journal, b)
+	b.Counts.Pending, b.Counts.Gone = 0, 6
+	mustCommit(t, r.Journal, []broadcasts.Broadcast{b}, "b", "nobody")
+	mustHold(t, r.Journal, b)
+	if !r.Subscribed("a") || r.Subscribed("b") || !r.Subscribed("c") {
+		t.Error("a", r.Subscribed("a"), "b", r.Subscribed("b"), "c", r.Subscribed("c"))
+	}
+	mustHold(t, r.Reopen(), b)
+	if r.Subscribed("b") {
+		t.Error("the restart brought back who is gone")
+	}
+}
+
+// A commit that fails is tried again: had it left half of itself behind, rows
+// would be counted twice.
+func testAllOrNothing(t *testing.T, r Rig) {
+	r.Subscribe("a", "b", "c")
+	one, two := broadcast(1), broadcast(2)
+	mustCreate(t, r.Journal, one, two)
+	after, end := broadcast(1), ended(broadcast(2), broadcasts.Done)
+	after.Counts.Pending, after.Counts.Gone = 0, 6
+	all := []broadcasts.Broadcast{after, end}
+
+	r.Spoil(true)
+	if err := r.Journal.Commit(t.Context(), all, []string{"a", "b"}); err == nil {
+		t.Fatal("a commit that cannot forget succeeds")
+	}
+	mustHold(t, r.Journal, one, two)
+	if list, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 2 {
+		t.Errorf("%v unfinished, %v", ids(list), err)
+	}
+	for _, id := range []string{"a", "b", "c"} {
+		if !r.Subscribed(id) {
+			t.Errorf("%s was forgotten by a commit that failed", id)
+		}
+	}
+	r.Spoil(false)
+	mustCommit(t, r.Journal, all, "a", "b")
+	mustHold(t, r.Journal, after, end)
+	if r.Subscribed("a") || r.Subscribed("b") || !r.Subscribed("c") {
+		t.Error("the second try forgets wrongly")
+	}
+}
+
+// Operators launch and read while a committer writes.
+func testManyAtOnce(t *testing.T, r Rig) {
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Go(func() {
+			b := broadcast(n)
+			if err := r.Journal.Create(t.Context(), b); err != nil {
+				t.Error(err)
+			}
+			for range 5 {
+				b.Counts.Accepted++
+				if err := r.Journal.Commit(t.Context(), []broadcasts.Broadcast{b}, nil); err != nil {
+					t.Error(err)
+				}
+				got, err := r.Journal.Get(t.Context(), b.ID)
+				if err != nil || got.Counts != b.Counts {
+					t.Errorf("reads %+v after writing %+v, %v", got.Counts, b.Counts, err)
+				}
+				if _, err := r.Journal.List(t.Context(), "", 100); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if list, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 8 {
+		t.Errorf("%d of 8 are there, %v", len(list), err)
+	}
+}

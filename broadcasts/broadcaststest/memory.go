@@ -1,0 +1,124 @@
+// Package broadcaststest holds what every journal of broadcasts must do, and a
+// journal in memory that does it, for tests of what is built on one.
+package broadcaststest
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+)
+
+// A Memory is a journal in memory. What is written in it is JSON, so that
+// nobody can change it from outside, and times and maps come back as they would
+// from a disk.
+type Memory struct {
+	forget func(ids []string) error
+
+	mu      sync.Mutex // guards records and what is in them
+	records map[string]*record
+}
+
+type record struct {
+	launch, progress []byte
+	until            belfry.Position
+	running          bool
+}
+
+// NewMemory returns an empty journal. forget removes subscriptions, all of them
+// or, with an error, none; nil removes nothing.
+func NewMemory(forget func(ids []string) error) *Memory {
+	if forget == nil {
+		forget = func([]string) error { return nil }
+	}
+	return &Memory{forget: forget, records: map[string]*record{}}
+}
+
+// Create writes a new broadcast.
+func (m *Memory) Create(_ context.Context, b broadcasts.Broadcast) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	launch, err := json.Marshal(b.Launch)
+	if err != nil {
+		return err
+	}
+	m.records[b.ID] = &record{launch: launch, until: b.Until}
+	return m.write(b)
+}
+
+// Commit writes progress, and forgets who is gone first, since that may fail.
+func (m *Memory) Commit(_ context.Context, progress []broadcasts.Broadcast, gone []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(gone) > 0 {
+		if err := m.forget(gone); err != nil {
+			return err
+		}
+	}
+	for _, b := range progress {
+		if err := m.write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Memory) write(b broadcasts.Broadcast) (err error) {
+	r := m.records[b.ID]
+	r.running = !b.Ended()
+	r.progress, err = json.Marshal(b.Progress)
+	return err
+}
+
+// Get returns one broadcast.
+func (m *Memory) Get(_ context.Context, id string) (broadcasts.Broadcast, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.read(id)
+}
+
+func (m *Memory) read(id string) (b broadcasts.Broadcast, err error) {
+	r := m.records[id]
+	if r == nil {
+		return b, &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
+	}
+	if err := json.Unmarshal(r.launch, &b.Launch); err != nil {
+		return b, err
+	}
+	b.Until = r.until
+	return b, json.Unmarshal(r.progress, &b.Progress)
+}
+
+// List returns broadcasts from the newest on.
+func (m *Memory) List(_ context.Context, after string, limit int) ([]broadcasts.Broadcast, error) {
+	return m.newest(limit, func(id string, _ *record) bool { return after == "" || id < after })
+}
+
+// Unfinished returns the broadcasts that have not ended.
+func (m *Memory) Unfinished(context.Context) ([]broadcasts.Broadcast, error) {
+	return m.newest(len(m.records), func(_ string, r *record) bool { return r.running })
+}
+
+func (m *Memory) newest(limit int, wanted func(string, *record) bool) (list []broadcasts.Broadcast, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ids []string
+	for id, r := range m.records {
+		if wanted(id, r) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	slices.Reverse(ids)
+	for _, id := range ids[:min(limit, len(ids))] {
+		b, err := m.read(id)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, b)
+	}
+	return list, nil
+}

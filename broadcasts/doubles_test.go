@@ -1,0 +1,424 @@
+package broadcasts_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/broadcasts/broadcaststest"
+)
+
+const site = "https://www.example.com"
+
+// People are an audience in a slice.
+type people struct {
+	mu     sync.Mutex // guards all
+	rows   []belfry.Subscription
+	last   belfry.Position
+	handed int   // rows given out to the pager
+	broken error // what reading gives instead
+}
+
+// join adds n subscriptions at host and returns their ids.
+func (p *people) join(n int, host string, channels ...string) (ids []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for range n {
+		p.last++
+		id := fmt.Sprintf("%026d", p.last)
+		ids = append(ids, id)
+		p.rows = append(p.rows, belfry.Subscription{Seq: p.last, ID: id, Endpoint: endpoint(host, id), Channels: channels})
+	}
+	return ids
+}
+
+func endpoint(host, token string) belfry.Endpoint {
+	return belfry.StoredEndpoint("https://" + host + "/p/" + token)
+}
+
+// change lets fn change a row.
+func (p *people) change(id string, fn func(*belfry.Subscription)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.rows {
+		if p.rows[i].ID == id {
+			fn(&p.rows[i])
+		}
+	}
+}
+
+func (p *people) forget(ids []string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rows = slices.DeleteFunc(p.rows, func(s belfry.Subscription) bool { return slices.Contains(ids, s.ID) })
+	return nil
+}
+
+func (p *people) leave(ids ...string) { p.forget(ids) }
+
+func (p *people) there(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.rows, func(s belfry.Subscription) bool { return s.ID == id })
+}
+
+func (p *people) size() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.rows)
+}
+
+func (p *people) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broken = err
+}
+
+func (p *people) read() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handed
+}
+
+func belongs(a belfry.Audience, s belfry.Subscription) bool {
+	return a.All || slices.Contains(a.Users, s.User) || slices.Contains(a.Subscriptions, s.ID) ||
+		slices.ContainsFunc(a.Channels, func(c string) bool { return slices.Contains(s.Channels, c) })
+}
+
+func (p *people) Snapshot(_ context.Context, a belfry.Audience) (until belfry.Position, targets int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.rows {
+		if belongs(a, s) {
+			targets++
+		}
+	}
+	return p.last, targets, p.broken
+}
+
+func (p *people) Page(ctx context.Context, a belfry.Audience, after, until belfry.Position, limit int) (rows []belfry.Subscription, next belfry.Position, done bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := cmp.Or(ctx.Err(), p.broken); err != nil {
+		return nil, after, false, err
+	}
+	next = after
+	for _, s := range p.rows {
+		switch {
+		case s.Seq <= after || s.Seq > until || !belongs(a, s):
+		case len(rows) == limit:
+			return rows, next, false, nil
+		default:
+			rows, next = append(rows, s), s.Seq
+			if a.Subscriptions == nil {
+				p.handed++
+			}
+		}
+	}
+	return rows, next, true, nil
+}
+
+// A sending is one attempt that a post was asked for.
+type sending struct {
+	id      string
+	host    string
+	token   belfry.Endpoint
+	at      time.Time
+	message belfry.PushMessage
+}
+
+// A post is a sender that answers by script.
+type post struct {
+	answers map[string][]belfry.Outcome // by subscription id, the last one stays; accepted without
+	slow    map[string]time.Duration    // by host: how long an answer takes
+	deaf    bool                        // does not hear that nobody waits for it any more
+	before  func(belfry.Subscription)   // called when an attempt begins
+
+	mu     sync.Mutex // guards what follows, and answers
+	sent   []sending
+	flying map[string]int // by host
+	most   map[string]int
+}
+
+func (p *post) Send(ctx context.Context, s belfry.Subscription, m belfry.PushMessage) belfry.Outcome {
+	p.begin(s, m)
+	defer p.end(s.Host())
+	if p.before != nil {
+		p.before(s)
+	}
+	if d := p.slow[s.Host()]; d > 0 {
+		done := ctx.Done()
+		if p.deaf {
+			done = nil
+		}
+		select {
+		case <-time.After(d):
+		case <-done:
+			return belfry.Outcome{Verdict: belfry.Cancelled, Err: ctx.Err()}
+		}
+	}
+	return p.answer(s.ID)
+}
+
+func (p *post) begin(s belfry.Subscription, m belfry.PushMessage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = append(p.sent, sending{s.ID, s.Host(), s.Endpoint, time.Now(), m})
+	if p.flying == nil {
+		p.flying, p.most = map[string]int{}, map[string]int{}
+	}
+	p.flying[s.Host()]++
+	p.most[s.Host()] = max(p.most[s.Host()], p.flying[s.Host()])
+}
+
+func (p *post) end(host string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flying[host]--
+}
+
+func (p *post) answer(id string) belfry.Outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.answers[id]
+	switch len(list) {
+	case 0:
+		return belfry.Outcome{Verdict: belfry.Accepted, Status: 201}
+	case 1:
+		return list[0]
+	}
+	p.answers[id] = list[1:]
+	return list[0]
+}
+
+func (p *post) script(id string, answers ...belfry.Outcome) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.answers == nil {
+		p.answers = map[string][]belfry.Outcome{}
+	}
+	p.answers[id] = answers
+}
+
+// to returns the attempts for one subscription, or for all with "".
+func (p *post) to(id string) (sent []sending) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sent {
+		if id == "" || s.id == id {
+			sent = append(sent, s)
+		}
+	}
+	return sent
+}
+
+// A ledger is a journal that holds every commit against the accounting law, and
+// fails when it is told to.
+type ledger struct {
+	*broadcaststest.Memory
+	t testing.TB
+
+	mu      sync.Mutex // guards what follows
+	failing error
+	commits int
+	largest int // most rows settled by one commit
+	before  map[string]int
+}
+
+func (l *ledger) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failing = err
+}
+
+func (l *ledger) Create(ctx context.Context, b broadcasts.Broadcast) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failing != nil {
+		return l.failing
+	}
+	if b.Counts.Pending != b.Counts.Targets {
+		l.t.Errorf("a launch with %+v", b.Counts)
+	}
+	return l.Memory.Create(ctx, b)
+}
+
+func (l *ledger) Commit(ctx context.Context, progress []broadcasts.Broadcast, gone []string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failing != nil {
+		return l.failing
+	}
+	rows := 0
+	for _, b := range progress {
+		mustAddUp(l.t, b)
+		was, _ := l.Memory.Get(ctx, b.ID)
+		if b.State != broadcasts.Cancelled {
+			rows += was.Counts.Pending - b.Counts.Pending
+		}
+	}
+	l.commits++
+	l.largest = max(l.largest, rows)
+	return l.Memory.Commit(ctx, progress, gone)
+}
+
+// mustAddUp holds a broadcast against the law (REL-27).
+func mustAddUp(t testing.TB, b broadcasts.Broadcast) {
+	t.Helper()
+	c := b.Counts
+	if sum := c.Pending + c.Accepted + c.Suppressed + c.Expired + c.Gone + c.Left + c.Failed + c.Cancelled; sum != c.Targets {
+		t.Errorf("targets %d, and the sum is %d: %+v", c.Targets, sum, c)
+	}
+	for _, n := range []int{c.Pending, c.Accepted, c.Suppressed, c.Expired, c.Gone, c.Left, c.Failed, c.Cancelled} {
+		if n < 0 {
+			t.Errorf("fewer than none: %+v", c)
+		}
+	}
+	failures, taken := 0, 0
+	for _, n := range b.Failures {
+		failures += n
+	}
+	for _, h := range b.Hosts {
+		taken += h.Accepted
+	}
+	if failures != c.Failed || taken != c.Accepted {
+		t.Errorf("%d failures by reason and %d accepted by host, but %+v", failures, taken, c)
+	}
+	if b.Ended() && (c.Pending != 0 || b.Finished == nil || b.ETA != nil) {
+		t.Errorf("ended, and %+v finished %v eta %v", c, b.Finished, b.ETA)
+	}
+}
+
+// A belfryRig is an engine in a bubble, with everything around it a double.
+type bell struct {
+	*broadcasts.Engine
+	t       *testing.T
+	people  *people
+	post    *post
+	journal *ledger
+	log     *record
+	cfg     broadcasts.Config
+}
+
+func newBell(t *testing.T, set ...func(*broadcasts.Config)) *bell {
+	b := &bell{t: t, people: &people{}, post: &post{slow: map[string]time.Duration{}}, log: &record{}}
+	b.journal = &ledger{Memory: broadcaststest.NewMemory(b.people.forget), t: t}
+	b.cfg = broadcasts.Config{Journal: b.journal, Audience: b.people, Sender: b.post, Origins: []string{site}, Log: slog.New(b.log.handler())}
+	for _, fn := range set {
+		fn(&b.cfg)
+	}
+	b.start()
+	t.Cleanup(func() { b.Close(context.Background()) })
+	return b
+}
+
+func (b *bell) start() {
+	b.t.Helper()
+	var err error
+	if b.Engine, err = broadcasts.New(b.t.Context(), b.cfg); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// restart closes the engine with no patience and makes a new one on the same journal.
+func (b *bell) restart() {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	b.Close(ctx)
+	b.start()
+}
+
+var everybody = belfry.Audience{All: true}
+
+func (b *bell) launch(m belfry.Message, a belfry.Audience) broadcasts.Broadcast {
+	b.t.Helper()
+	got, err := b.Launch(b.t.Context(), m, a)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return got
+}
+
+// hello launches a plain message to everybody, worth saying for so long.
+func (b *bell) hello(lifetime time.Duration) broadcasts.Broadcast {
+	b.t.Helper()
+	return b.launch(hello(lifetime), everybody)
+}
+
+func hello(lifetime time.Duration) belfry.Message {
+	ttl := int(lifetime / time.Second)
+	return belfry.Message{Title: "Hello", TTL: &ttl}
+}
+
+// end watches a broadcast to its end and holds every step against the law.
+func (b *bell) end(id string) (last broadcasts.Broadcast) {
+	b.t.Helper()
+	for step, err := range b.Watch(b.t.Context(), id) {
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		mustAddUp(b.t, step)
+		last = step
+	}
+	if !last.Ended() {
+		b.t.Fatalf("the last step is %s, %+v", last.State, last.Counts)
+	}
+	return last
+}
+
+func (b *bell) get(id string) broadcasts.Broadcast {
+	b.t.Helper()
+	got, err := b.Get(b.t.Context(), id)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	mustAddUp(b.t, got)
+	return got
+}
+
+// inBubble runs a test where time passes as soon as everybody waits for it.
+func inBubble(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, test)
+}
+
+// A record keeps a log's lines.
+type record struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.buf.Write(b)
+}
+
+func (r *record) handler() slog.Handler {
+	return slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})
+}
+
+// count says how many lines hold text.
+func (r *record) count(text string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for line := range bytes.Lines(r.buf.Bytes()) {
+		if bytes.Contains(line, []byte(text)) {
+			n++
+		}
+	}
+	return n
+}
+
+var errBroken = errors.New("broken")

@@ -1,0 +1,237 @@
+package broadcasts_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/broadcasts/broadcaststest"
+	"github.com/belfry-push/belfry/internal/boltfile"
+)
+
+func TestJournal(t *testing.T) {
+	t.Run("memory", func(t *testing.T) { broadcaststest.Journal(t, memoryRig) })
+	t.Run("bbolt", func(t *testing.T) {
+		broadcaststest.Journal(t, func(t *testing.T) broadcaststest.Rig { return newBoltRig(t).rig() })
+	})
+}
+
+func memoryRig(*testing.T) broadcaststest.Rig {
+	there, spoilt := map[string]bool{}, false
+	j := broadcaststest.NewMemory(func(ids []string) error {
+		if spoilt {
+			return errSpoilt
+		}
+		for _, id := range ids {
+			delete(there, id)
+		}
+		return nil
+	})
+	return broadcaststest.Rig{
+		Journal: j, Reopen: func() broadcasts.Journal { return j },
+		Spoil:      func(on bool) { spoilt = on },
+		Subscribed: func(id string) bool { return there[id] },
+		Subscribe: func(ids ...string) {
+			for _, id := range ids {
+				there[id] = true
+			}
+		},
+	}
+}
+
+var errSpoilt = errors.New("spoilt")
+
+// A boltRig is a journal in a real file, beside a bucket that plays the subscriptions.
+type boltRig struct {
+	t      *testing.T
+	path   string
+	file   *boltfile.File
+	spoilt bool
+	*broadcasts.BoltJournal
+}
+
+var subscriptionBucket = []byte("test.subscriptions")
+
+func newBoltRig(t *testing.T) *boltRig {
+	r := &boltRig{t: t, path: filepath.Join(t.TempDir(), "belfry.db")}
+	r.open()
+	t.Cleanup(func() { r.file.Close() })
+	return r
+}
+
+func (r *boltRig) open() {
+	var err error
+	if r.file, err = boltfile.Open(r.path); err != nil {
+		r.t.Fatal(err)
+	}
+	if r.BoltJournal, err = broadcasts.NewBoltJournal(r.file.DB, r.forget); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *boltRig) reopen() {
+	if err := r.file.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.open()
+}
+
+// forget fails, when it is spoilt, behind half of the work: the transaction
+// must take that back.
+func (r *boltRig) forget(tx *bbolt.Tx, ids []string) (n int, err error) {
+	for _, id := range ids {
+		if err := tx.Bucket(subscriptionBucket).Delete([]byte(id)); err != nil {
+			return n, err
+		}
+		if n++; r.spoilt {
+			return n, errSpoilt
+		}
+	}
+	return n, nil
+}
+
+func (r *boltRig) update(fn func(tx *bbolt.Tx) error) {
+	r.t.Helper()
+	if err := r.file.Update(fn); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *boltRig) rig() broadcaststest.Rig {
+	return broadcaststest.Rig{
+		Journal: r, Reopen: func() broadcasts.Journal { r.reopen(); return r },
+		Spoil: func(on bool) { r.spoilt = on },
+		Subscribe: func(ids ...string) {
+			r.update(func(tx *bbolt.Tx) error {
+				b, err := tx.CreateBucketIfNotExists(subscriptionBucket)
+				for _, id := range ids {
+					err = errors.Join(err, b.Put([]byte(id), nil))
+				}
+				return err
+			})
+		},
+		Subscribed: func(id string) (there bool) {
+			r.file.View(func(tx *bbolt.Tx) error {
+				there = tx.Bucket(subscriptionBucket).Get([]byte(id)) != nil
+				return nil
+			})
+			return there
+		},
+	}
+}
+
+// Any octet that changes on the disk is found when the record is read. An
+// operator who is shown no number asks; one who is shown a wrong one believes.
+func TestDamagedRecord(t *testing.T) {
+	r := newBoltRig(t)
+	r.file.NoSync = true // thousands of small transactions that nobody needs to survive
+	b := launched("01jz0000000000000000000001")
+	whole := launched("01jz0000000000000000000002")
+	for _, b := range []broadcasts.Broadcast{whole, b} {
+		if err := r.Create(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bucket := range []string{"broadcasts", "broadcasts.progress"} {
+		good := r.record(bucket, b.ID)
+		for i := range good {
+			bad := append([]byte(nil), good...)
+			bad[i] ^= 1 << (i % 8)
+			r.put(bucket, b.ID, bad)
+			r.mustBeDamaged(b.ID)
+		}
+		for _, bad := range [][]byte{{}, good[:3], good[:5], good[:len(good)-1], append(good[:len(good):len(good)], ' ')} {
+			r.put(bucket, b.ID, bad)
+			r.mustBeDamaged(b.ID)
+		}
+		r.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Delete([]byte(b.ID)) })
+		r.mustBeDamaged(b.ID)
+		r.put(bucket, b.ID, good)
+		if got, err := r.Get(t.Context(), b.ID); err != nil || got.Counts != b.Counts {
+			t.Fatal("the good record does not read any more:", err)
+		}
+	}
+	if _, err := r.Get(t.Context(), whole.ID); err != nil {
+		t.Error("the other broadcast suffers:", err)
+	}
+}
+
+func launched(id string) broadcasts.Broadcast {
+	return broadcasts.Broadcast{
+		Launch: broadcasts.Launch{ID: id, Message: belfry.Message{Title: "T"}, Audience: belfry.Audience{All: true}, Until: 7},
+		Progress: broadcasts.Progress{State: broadcasts.Running, Failures: map[string]int{}, Hosts: []broadcasts.Host{},
+			Counts: broadcasts.Counts{Targets: 3, Pending: 3}},
+	}
+}
+
+func (r *boltRig) record(bucket, id string) (value []byte) {
+	r.file.View(func(tx *bbolt.Tx) error {
+		value = append(value, tx.Bucket([]byte(bucket)).Get([]byte(id))...)
+		return nil
+	})
+	return value
+}
+
+func (r *boltRig) put(bucket, id string, value []byte) {
+	r.t.Helper()
+	r.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(id), value) })
+}
+
+func (r *boltRig) mustBeDamaged(id string) {
+	r.t.Helper()
+	if b, err := r.Get(r.t.Context(), id); !errors.Is(err, belfry.ErrCorrupt) {
+		r.t.Fatalf("Get gives %+v, %v", b, err)
+	}
+	if _, err := r.List(r.t.Context(), "", 10); len(r.record("broadcasts", id)) > 0 && !errors.Is(err, belfry.ErrCorrupt) {
+		r.t.Fatal("List passes over it:", err)
+	}
+	if _, err := r.Unfinished(r.t.Context()); !errors.Is(err, belfry.ErrCorrupt) {
+		r.t.Fatal("Unfinished passes over it:", err)
+	}
+}
+
+// A server that finds a damaged record of a running broadcast does not start as
+// if there had been none.
+func TestDamagedRecordAtStart(t *testing.T) {
+	r := newBoltRig(t)
+	b := launched("01jz0000000000000000000001")
+	if err := r.Create(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	r.put("broadcasts.progress", b.ID, []byte("garbage"))
+	_, err := broadcasts.New(t.Context(), broadcasts.Config{Journal: r, Audience: &people{}, Sender: &post{}, Origins: []string{site}})
+	var told *belfry.Error
+	if !errors.As(err, &told) || told.Kind != belfry.ErrCorrupt || told.Hint == "" {
+		t.Errorf("starts with %v", err)
+	}
+}
+
+// When the file is nearly full, no broadcast begins any more, and those that
+// are running still write what they did and remove who is gone.
+func TestNearlyFull(t *testing.T) {
+	r := newBoltRig(t)
+	r.rig().Subscribe("a")
+	b := launched("01jz0000000000000000000001")
+	if err := r.Create(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	r.file.MaxSize = 4 << 20
+	var told *belfry.Error
+	if err := r.Create(t.Context(), launched("01jz0000000000000000000002")); !errors.As(err, &told) || told.Kind != belfry.ErrFull {
+		t.Errorf("a launch into a full file: %v", err)
+	}
+	if list, err := r.List(t.Context(), "", 10); err != nil || len(list) != 1 {
+		t.Errorf("%d broadcasts, %v", len(list), err)
+	}
+	b.Counts.Pending, b.Counts.Gone = 2, 1
+	if err := r.Commit(t.Context(), []broadcasts.Broadcast{b}, []string{"a"}); err != nil {
+		t.Error(err)
+	}
+	if got, _ := r.Get(t.Context(), b.ID); got.Counts.Gone != 1 || r.rig().Subscribed("a") {
+		t.Errorf("%+v", got.Counts)
+	}
+}
