@@ -53,12 +53,13 @@ func asProblem(err error) problem {
 	if errors.As(err, &e) {
 		for _, s := range statuses {
 			if errors.Is(err, s.kind) {
-				return problem{"about:blank", http.StatusText(s.status), s.status, e.Error(), e.Code, e.Hint}
+				return problem{Type: "about:blank", Title: http.StatusText(s.status), Status: s.status, Detail: e.Error(), Code: e.Code, Hint: e.Hint}
 			}
 		}
 	}
 	const status = http.StatusInternalServerError
-	return problem{"about:blank", http.StatusText(status), status, "something went wrong on the server; its log says what", "internal", ""}
+	return problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: "internal",
+		Detail: "something went wrong on the server; its log says what"}
 }
 
 // refuse answers with err and logs what the client was not told.
