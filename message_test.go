@@ -92,6 +92,7 @@ func TestMessageCheckLinks(t *testing.T) {
 		"?x":                             "neither",
 		"#x":                             "neither",
 		"//evil.example/x":               "neither",
+		"///evil.example/x":              "neither",
 		`/\evil.example`:                 "neither",
 		`\\evil.example`:                 "neither",
 		"/a b":                           "neither",

@@ -188,6 +188,7 @@ func TestCheckPayloadRefuses(t *testing.T) {
 		{"renotify", with(`"renotify":null`)},
 		{"icon", with(`"icon":7`)},
 		{"icon", with(`"icon":"javascript:1"`)},
+		{"icon", with(`"icon":"https:///i.png"`)},
 		{"icon", with(`"icon":"data:image/png,x"`)},
 		{"image", with(`"image":"//app.example/i.png"`)},
 		{"actions", with(`"actions":{}`)},
@@ -207,6 +208,9 @@ func TestCheckPayloadRefuses(t *testing.T) {
 		}
 		told(t, err, belfry.ErrInvalid, row.member)
 	}
+	// What nobody checked is caught before it is sent.
+	_, err := belfry.Message{}.Payload(id, "", site)
+	told(t, err, belfry.ErrInvalid, "title")
 	for _, members := range []string{`"x":{}`, `"app_badge":0`, `"actions":[]`, `"icon":"http://localhost:8080/i.png"`} {
 		if err := belfry.CheckPayload([]byte(with(members)), site); err != nil {
 			t.Errorf("%s: %v", members, err)

@@ -121,7 +121,7 @@ func TestDeviceSecret(t *testing.T) {
 			t.Error("an imported row can be taken over by anybody")
 		}
 	}
-	for _, text := range []string{"", "x", one.Reveal()[:42], one.Reveal() + "AA", one.Reveal()[:42] + "\n", "+" + one.Reveal()[1:], " " + one.Reveal()} {
+	for _, text := range []string{"", "x", one.Reveal()[:42], one.Reveal() + "AA", one.Reveal() + "AAA", one.Reveal()[:42] + "\n", "+" + one.Reveal()[1:], " " + one.Reveal()} {
 		_, err := belfry.ParseDeviceSecret(text)
 		told(t, err, belfry.ErrDenied, "unauthorised")
 		if len(text) > 1 && strings.Contains(err.Error(), text[1:20]) {
