@@ -2,7 +2,13 @@ export type State = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode
 export type Code = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service' | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed';
 /** An error with a code that a program can act on, and words that a person can. */
 export declare class BelfryError extends Error {
-    /** One of a closed list. */
+    /**
+     * One of a closed list. The first six are states; then
+     * `worker`: the service worker's file could not be started.
+     * `push-service`: the browser could not reach its push service, or was refused by it. `timeout`: that one never answered.
+     * `unreachable`: the Belfry server gave no answer. `busy`: it asks to come back later. `refused`: it said no.
+     * `storage`: this browser keeps nothing for this site. `not-subscribed`: subscribe first.
+     */
     code: Code;
     /** The way out. */
     hint: string;
@@ -41,8 +47,8 @@ export declare function connect({ server, worker, scope }?: {
     scope?: string;
 }): Belfry;
 /**
- * This browser's registration. Made by {@link connect}; fires `state` whenever
- * {@link state}, {@link reason}, {@link channels} or {@link device} change.
+ * This browser's registration. Made by {@link connect}; fires `state` when it
+ * has looked, and whenever state, reason, channels or device may have changed.
  */
 export declare class Belfry extends EventTarget {
     #private;
@@ -52,7 +58,16 @@ export declare class Belfry extends EventTarget {
      * @param {string} [scope]
      */
     constructor(server: string, worker: string, scope?: string);
-    /** @returns {State} */
+    /**
+     * Where this browser stands.
+     * `unsupported`, `insecure`, `needs-install`, `private-mode`: it cannot be rung here, and {@link reason} says why.
+     * `denied`: the person said no, and only the browser's settings can change that.
+     * `dismissed`: the browser's question was closed without an answer in the last 30 days.
+     * `off`: not registered, or not yet looked. `on`: registered.
+     * `stale`: registered, but something broke that could not be repaired yet; the next page load tries again.
+     *
+     * @returns {State}
+     */
     get state(): State;
     /** Why, and the way out, in a sentence that can be shown; empty for `off` and `on`. */
     get reason(): string;
@@ -91,12 +106,6 @@ export declare class Belfry extends EventTarget {
      */
     reconcile(): Promise<State>;
 }
-export type Leaving = Pick<Device, 'server' | 'id' | 'secret'>;
-export type Answer = {
-    status: number;
-    retryAfter: number | null;
-    body: any;
-};
 export type Device = {
     id: string;
     secret: string;

@@ -21,27 +21,20 @@ const BROWSER_LIMIT = 3_000; // for what a browser does without a network
 // never settles, and without a push service Chromium's never does. So it is
 // asked again; an answer to an earlier try still counts.
 const TRIES = [3_000, 5_000, 7_000];
+const PAUSE = 1_000; // after a try that failed at once
 
 const CHECK_EVERY = 6 * 60 * MINUTE; // between two questions to the server, in one tab (BR-10)
 const RENEW_BEFORE = 60 * MINUTE; // before a subscription expires (BR-09)
 const KEEP_DISMISSED = 30 * 24 * 60 * MINUTE; // that a question waved away is remembered (BR-05)
 
 /**
- * Where this browser stands:
- * `unsupported`, `insecure`, `needs-install`, `private-mode`: it cannot be rung here, {@link Belfry.reason} says why.
- * `denied`: the person said no, and only the browser's settings can change that.
- * `dismissed`: the question was closed without an answer in the last 30 days.
- * `off`: not registered. `on`: registered.
- * `stale`: registered, but something broke and could not be repaired yet; the next page load tries again.
+ * Where a browser stands; what each means is told at {@link Belfry.state}.
  *
  * @typedef {'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'off' | 'on' | 'stale'} State
  */
 
 /**
- * Why something could not be done. The first six are states; then:
- * `worker`: the service worker's file could not be started. `push-service`: the browser could not reach, or was refused by, its push service.
- * `timeout`: the push service never answered. `unreachable`: the Belfry server cannot be reached. `busy`: it asks to come back later.
- * `refused`: it said no. `storage`: this browser keeps nothing for this site. `not-subscribed`: subscribe first.
+ * Why something could not be done; what each means is told at {@link BelfryError.code}.
  *
  * @typedef {'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service'
  *   | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed'} Code
@@ -75,7 +68,13 @@ export class BelfryError extends Error {
     const [what, wayOut] = WORDS[code];
     super(more.message || what, { cause: more.cause });
     this.name = 'BelfryError';
-    /** One of a closed list. */
+    /**
+     * One of a closed list. The first six are states; then
+     * `worker`: the service worker's file could not be started.
+     * `push-service`: the browser could not reach its push service, or was refused by it. `timeout`: that one never answered.
+     * `unreachable`: the Belfry server gave no answer. `busy`: it asks to come back later. `refused`: it said no.
+     * `storage`: this browser keeps nothing for this site. `not-subscribed`: subscribe first.
+     */
     this.code = code;
     /** The way out. */
     this.hint = more.hint || wayOut;
@@ -109,8 +108,8 @@ function home() {
 }
 
 /**
- * This browser's registration. Made by {@link connect}; fires `state` whenever
- * {@link state}, {@link reason}, {@link channels} or {@link device} change.
+ * This browser's registration. Made by {@link connect}; fires `state` when it
+ * has looked, and whenever state, reason, channels or device may have changed.
  */
 export class Belfry extends EventTarget {
   #server;
@@ -131,11 +130,20 @@ export class Belfry extends EventTarget {
     this.#server = new URL(server, document.baseURI).href.replace(/\/+$/, '');
     this.#worker = new URL(worker, document.baseURI).href;
     this.#scope = scope === undefined ? new URL('.', this.#worker).href : new URL(scope, document.baseURI).href;
-    this.#inTurn(() => this.#check(false)).catch(() => {});
+    this.#inTurn(() => this.#check(false)).catch(() => {}).then(sayGoodbye);
     this.#watchPermission();
   }
 
-  /** @returns {State} */
+  /**
+   * Where this browser stands.
+   * `unsupported`, `insecure`, `needs-install`, `private-mode`: it cannot be rung here, and {@link reason} says why.
+   * `denied`: the person said no, and only the browser's settings can change that.
+   * `dismissed`: the browser's question was closed without an answer in the last 30 days.
+   * `off`: not registered, or not yet looked. `on`: registered.
+   * `stale`: registered, but something broke that could not be repaired yet; the next page load tries again.
+   *
+   * @returns {State}
+   */
   get state() { return this.#state; }
 
   /** Why, and the way out, in a sentence that can be shown; empty for `off` and `on`. */
@@ -160,6 +168,7 @@ export class Belfry extends EventTarget {
     const left = clock(SUBSCRIBE_LIMIT);
     await this.#inTurn(async () => {
       await this.#enrol(chosen, left);
+      checked();
       this.#become('on');
     });
   }
@@ -177,7 +186,7 @@ export class Belfry extends EventTarget {
       if (!device || this.#state === 'off') throw new BelfryError('not-subscribed');
       const answer = await call(device.server, 'PUT', `/v1/subscriptions/${device.id}`, { secret: device.secret, body: { channels: chosen } });
       if (answer.status === 401) await this.#enrol(chosen, clock(SUBSCRIBE_LIMIT)); // the server lost the row
-      else if (answer.status === 200) await this.#keep({ ...device, channels: listed(answer, chosen) });
+      else if (answer.status === 200) await this.#keep({ ...device, channels: listed(answer, chosen) }, device);
       else throw failure(answer);
       this.#become('on');
     });
@@ -193,10 +202,11 @@ export class Belfry extends EventTarget {
     await this.#inTurn(async () => {
       const device = await this.#load();
       if (device) await leave(device);
-      await change(indexedDB, 'device', () => undefined).catch(() => {});
-      const registration = await this.#registration();
-      const subscription = await registration?.pushManager.getSubscription();
-      if (subscription) await within(BROWSER_LIMIT, subscription.unsubscribe().catch(() => false), false);
+      const forgotten = await edit('device', () => undefined);
+      const subscription = await this.#subscription();
+      if (subscription) await end(subscription);
+      // A device that is still kept would be healed by the next page load, against the person's will.
+      if (!forgotten) throw new BelfryError('storage');
       this.#device = null;
       this.#become('off');
     });
@@ -221,13 +231,14 @@ export class Belfry extends EventTarget {
     const wall = obstacle();
     if (wall) return this.#become(wall);
     const device = await this.#load();
-    await sayGoodbye();
     if (Notification.permission !== 'granted') return this.#become((await dismissedLately()) ? 'dismissed' : 'off');
     if (!device) return this.#become('off');
 
-    const whole = await this.#isWhole(device);
-    if (whole && !thorough && checkedLately()) return this.#become('on');
     try {
+      if (await this.#isWhole(device)) {
+        this.#become('on'); // for now: the server may take its time
+        if (!thorough && checkedLately()) return 'on';
+      }
       await this.#enrol(null, clock(SUBSCRIBE_LIMIT));
       checked();
       return this.#become('on');
@@ -248,9 +259,8 @@ export class Belfry extends EventTarget {
    */
   async #isWhole(device) {
     if (device.stale || device.server !== this.#server) return false;
-    const registration = await this.#registration();
-    const subscription = await registration?.pushManager.getSubscription();
-    return Boolean(subscription) && (await digest(/** @type {PushSubscription} */ (subscription).endpoint)) === device.hash;
+    const subscription = await this.#subscription();
+    return subscription !== null && (await digest(subscription.endpoint)) === device.hash;
   }
 
   /**
@@ -272,17 +282,18 @@ export class Belfry extends EventTarget {
       const { subscription, made } = await subscribed(registration.pushManager, config.key, left);
       try {
         const device = await announce(this.#server, known, subscription, config.keyId, channels ?? before?.channels ?? [], channels !== null, left);
-        await this.#keep(device);
+        await this.#keep(device, before);
         if (before && before.server !== device.server) await leave(before);
         return;
       } catch (err) {
         // Somebody else's endpoint, says the server: only a new one can be ours.
         const taken = err instanceof BelfryError && err.status === 409;
         if (taken && !again) {
-          await within(BROWSER_LIMIT, subscription.unsubscribe(), false);
+          await end(subscription);
           continue;
         }
-        if (made && !before) await within(BROWSER_LIMIT, subscription.unsubscribe().catch(() => false), false);
+        // Undo what was begun; a browser that was registered before keeps it and heals later.
+        if (made && !before) await end(subscription);
         throw err;
       }
     }
@@ -300,9 +311,9 @@ export class Belfry extends EventTarget {
       throw new BelfryError(wall);
     }
     if (Notification.permission === 'granted') return;
-    await within(QUESTION_LIMIT, Notification.requestPermission(), 'default');
+    await within(QUESTION_LIMIT, Notification.requestPermission(), 'default').catch(() => 'default');
     const answer = /** @type {NotificationPermission} */ (Notification.permission);
-    await within(BROWSER_LIMIT, change(indexedDB, 'dismissed', () => (answer === 'default' ? Date.now() : undefined)).catch(() => {}), undefined);
+    await edit('dismissed', () => (answer === 'default' ? Date.now() : undefined));
     if (answer === 'granted') return;
     const no = answer === 'denied' ? 'denied' : 'dismissed';
     this.#become(no);
@@ -319,33 +330,34 @@ export class Belfry extends EventTarget {
     }
   }
 
-  /** @returns {Promise<ServiceWorkerRegistration | undefined>} */
-  async #registration() {
-    const registration = await within(BROWSER_LIMIT, navigator.serviceWorker.getRegistration(this.#scope), undefined);
-    return registration?.scope === this.#scope ? registration : undefined;
+  /** @returns {Promise<PushSubscription | null>} */
+  async #subscription() {
+    const look = async () => {
+      const registration = await navigator.serviceWorker.getRegistration(this.#scope);
+      // The browser gives the nearest one, which may be somebody else's.
+      return registration?.scope === this.#scope ? registration.pushManager.getSubscription() : null;
+    };
+    return within(BROWSER_LIMIT, look().catch(() => null), null);
   }
 
   /** @returns {Promise<Device | null>} */
   async #load() {
-    const device = await within(BROWSER_LIMIT, load(indexedDB, 'device').catch(() => null), null);
-    this.#device = /** @type {Device | null} */ (device ?? null);
+    this.#device = /** @type {Device | null} */ (await stored('device'));
     return this.#device;
   }
 
   /**
    * Keeps the device. Without its secret nobody could change or end the
-   * registration, so if it cannot be kept the registration is undone.
+   * registration, so if a new one cannot be kept it is undone.
    *
    * @param {Device} device
+   * @param {Device | null} before
    * @returns {Promise<void>}
    */
-  async #keep(device) {
-    try {
-      const kept = change(indexedDB, 'device', () => device).then(() => true);
-      if (!(await within(BROWSER_LIMIT, kept, false))) throw new Error('too slow');
-    } catch (cause) {
-      await leave(device);
-      throw new BelfryError('storage', { cause });
+  async #keep(device, before) {
+    if (!(await edit('device', () => device))) {
+      if (device.secret !== before?.secret) await leave(device);
+      throw new BelfryError('storage');
     }
     this.#device = device;
   }
@@ -370,7 +382,9 @@ export class Belfry extends EventTarget {
    * @returns {Promise<T>}
    */
   #inTurn(work) {
-    const turn = this.#turn.then(() => alone(navigator, work));
+    const turn = this.#turn.then(() => alone(navigator, work)).catch((cause) => {
+      throw cause instanceof BelfryError ? cause : new BelfryError('push-service', { cause });
+    });
     this.#turn = turn.catch(() => {});
     return turn;
   }
@@ -475,11 +489,10 @@ function activation(registration) {
 async function getConfig(server, limit) {
   const answer = await call(server, 'GET', '/v1/config', { limit });
   if (answer.status !== 200) throw failure(answer);
-  try {
-    return { key: octets(answer.body.vapidPublicKey), keyId: answer.body.keyId };
-  } catch (cause) {
-    throw new BelfryError('refused', { message: 'The server did not say its key.', status: answer.status, cause });
-  }
+  const { vapidPublicKey, keyId } = answer.body;
+  // 65 octets: an uncompressed point of P-256 (RFC 8292 §3.2).
+  if (typeof keyId === 'string' && /^[\w-]{87}$/.test(vapidPublicKey)) return { key: octets(vapidPublicKey), keyId };
+  throw new BelfryError('refused', { message: 'The server did not say its key.', status: answer.status });
 }
 
 /**
@@ -496,7 +509,7 @@ async function subscribed(manager, key, left) {
   const old = await within(left(BROWSER_LIMIT), manager.getSubscription(), null);
   const ending = old?.expirationTime && old.expirationTime < Date.now() + RENEW_BEFORE;
   if (old && sameKey(old, key) && !ending) return { subscription: old, made: false };
-  if (old) await within(left(BROWSER_LIMIT), old.unsubscribe(), false);
+  if (old) await end(old);
   return { subscription: await subscribe(manager, key, left), made: true };
 }
 
@@ -513,8 +526,8 @@ async function subscribe(manager, key, left) {
   let cause;
   for (const limit of TRIES) {
     const until = clock(left(limit));
-    waiting.push(manager.subscribe({ userVisibleOnly: true, applicationServerKey: key }));
     try {
+      waiting.push(manager.subscribe({ userVisibleOnly: true, applicationServerKey: key }));
       const subscription = await within(until(limit), Promise.race(waiting), null);
       if (subscription) return subscription;
     } catch (err) {
@@ -522,12 +535,23 @@ async function subscribe(manager, key, left) {
       waiting = [];
       if (named(err, 'NotAllowedError')) throw new BelfryError(Notification.permission === 'denied' ? 'denied' : 'push-service', { cause });
       // Made for another key in the meantime, by another tab or another script.
-      if (named(err, 'InvalidStateError')) await (await manager.getSubscription())?.unsubscribe();
-      else await pause(until(1000));
+      const other = named(err, 'InvalidStateError') && (await within(until(BROWSER_LIMIT), manager.getSubscription(), null));
+      if (other) await end(other);
+      else await pause(until(PAUSE));
     }
   }
   if (cause) throw new BelfryError('push-service', { cause });
   throw new BelfryError('timeout');
+}
+
+/**
+ * Ends a subscription in the browser, as far as it lets us.
+ *
+ * @param {PushSubscription} subscription
+ * @returns {Promise<void>}
+ */
+async function end(subscription) {
+  await within(BROWSER_LIMIT, subscription.unsubscribe().catch(() => false), false);
 }
 
 /**
@@ -582,8 +606,7 @@ function whereabouts() {
  */
 async function leave({ server, id, secret }) {
   if (await removed({ server, id, secret })) return;
-  const queued = change(indexedDB, 'leaving', (list = []) => [...list, { server, id, secret }]);
-  await within(BROWSER_LIMIT, queued.catch(() => {}), undefined);
+  await edit('leaving', (list = []) => [...list, { server, id, secret }]);
 }
 
 /**
@@ -592,31 +615,29 @@ async function leave({ server, id, secret }) {
  * @returns {Promise<void>}
  */
 async function sayGoodbye() {
-  const list = await within(BROWSER_LIMIT, load(indexedDB, 'leaving').catch(() => null), null);
-  for (const device of Array.isArray(list) ? list : []) {
+  for (const device of /** @type {Device[] | null} */ (await stored('leaving')) ?? []) {
     if (!(await removed(device))) return;
-    await change(indexedDB, 'leaving', (now = []) => now.filter((/** @type {Leaving} */ other) => other.id !== device.id));
+    await edit('leaving', (list = []) => {
+      const rest = list.filter((/** @type {Device} */ other) => other.id !== device.id);
+      return rest.length > 0 ? rest : undefined;
+    });
   }
 }
 
-/** @typedef {Pick<Device, 'server' | 'id' | 'secret'>} Leaving */
-
 /**
- * @param {Leaving} device
+ * @param {Pick<Device, 'server' | 'id' | 'secret'>} device
  * @returns {Promise<boolean>} whether the server has no such row any more
  */
 async function removed({ server, id, secret }) {
   try {
     const { status } = await call(server, 'DELETE', `/v1/subscriptions/${id}`, { secret });
-    return status === 204 || status === 401; // 401: it is gone already
+    // 401: it is gone already. Any other refusal will not change by asking again;
+    // the row goes when the push service says that the subscription ended.
+    return status < 500 && status !== 429;
   } catch {
     return false;
   }
 }
-
-/**
- * @typedef {{ status: number, retryAfter: number | null, body: any }} Answer
- */
 
 /**
  * One call to the server, within limit.
@@ -625,7 +646,7 @@ async function removed({ server, id, secret }) {
  * @param {string} method
  * @param {string} path
  * @param {{ secret?: string, body?: unknown, limit?: number }} [options]
- * @returns {Promise<Answer>}
+ * @returns {Promise<{ status: number, retryAfter: number | null, body: any }>}
  */
 async function call(server, method, path, { secret, body, limit = SERVER_LIMIT } = {}) {
   /** @type {Record<string, string>} */
@@ -653,7 +674,7 @@ async function call(server, method, path, { secret, body, limit = SERVER_LIMIT }
 }
 
 /**
- * @param {Answer} answer
+ * @param {Awaited<ReturnType<typeof call>>} answer
  * @returns {BelfryError}
  */
 function failure({ status, retryAfter, body }) {
@@ -678,7 +699,7 @@ function seconds(retryAfter) {
 }
 
 /**
- * @param {Answer} answer
+ * @param {Awaited<ReturnType<typeof call>>} answer
  * @param {string[]} sent
  * @returns {string[]} the channels as the server has them now
  */
@@ -686,9 +707,26 @@ function listed({ body }, sent) {
   return Array.isArray(body.channels) ? body.channels.map(String) : sent;
 }
 
+/**
+ * @param {string} name
+ * @returns {Promise<unknown>} what is kept under name; null if nothing is, or if it cannot be read in time
+ */
+async function stored(name) {
+  return (await within(BROWSER_LIMIT, load(indexedDB, name).catch(() => null), null)) ?? null;
+}
+
+/**
+ * @param {string} name
+ * @param {(value: any) => unknown} work
+ * @returns {Promise<boolean>} whether it was written in time
+ */
+async function edit(name, work) {
+  return within(BROWSER_LIMIT, change(indexedDB, name, work).then(() => true, () => false), false);
+}
+
 /** @returns {Promise<boolean>} */
 async function dismissedLately() {
-  const at = await within(BROWSER_LIMIT, load(indexedDB, 'dismissed').catch(() => 0), 0);
+  const at = await stored('dismissed');
   return typeof at === 'number' && Date.now() - at < KEEP_DISMISSED;
 }
 

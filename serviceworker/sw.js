@@ -18,7 +18,7 @@
   const PLAIN_LIMIT = 1000; // ms to show it without
   const REMEMBER_LIMIT = 500; // ms to note that it was shown
 
-  const HEAL_LIMIT = 20_000; // ms for the whole of a repair; nobody waits for it
+  const HEAL_LIMIT = 20_000; // ms for a repair; nobody waits for it
   const KEEP_SEEN = 7 * 24 * 3600_000; // ms that the id of a shown message is kept (BR-31)
   const MAX_SEEN = 2000; // ids kept at most, so that one lookup stays under 100 KB
 
@@ -258,13 +258,14 @@
       const device = /** @type {Device | undefined} */ (await load(scope.indexedDB, 'device'));
       if (!device) return;
       try {
-        await renew(scope, device, given);
+        if (await within(HEAL_LIMIT, renew(scope, device, given).then(() => true), false)) return;
+        throw new Error('too slow');
       } catch {
         await change(scope.indexedDB, 'device', (now) => now && { ...now, stale: true });
         await /** @type {any} */ (scope.registration).sync?.register('belfry');
       }
     };
-    await within(HEAL_LIMIT, alone(scope.navigator, mend).catch(() => {}), undefined);
+    await alone(scope.navigator, mend).catch(() => {}); // without storage there is no device to mend
   }
 
   /**
