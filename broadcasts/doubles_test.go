@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -232,7 +232,6 @@ type ledger struct {
 	failing error
 	commits int
 	largest int // most rows settled by one commit
-	before  map[string]int
 }
 
 func (l *ledger) fail(err error) {
@@ -299,7 +298,7 @@ func mustAddUp(t testing.TB, b broadcasts.Broadcast) {
 	}
 }
 
-// A belfryRig is an engine in a bubble, with everything around it a double.
+// A bell is an engine with doubles all around it.
 type bell struct {
 	*broadcasts.Engine
 	t       *testing.T
@@ -387,12 +386,6 @@ func (b *bell) get(id string) broadcasts.Broadcast {
 	return got
 }
 
-// inBubble runs a test where time passes as soon as everybody waits for it.
-func inBubble(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, test)
-}
-
 // A record keeps a log's lines.
 type record struct {
 	mu  sync.Mutex
@@ -409,12 +402,12 @@ func (r *record) handler() slog.Handler {
 	return slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})
 }
 
-// count says how many lines hold text.
-func (r *record) count(text string) (n int) {
+// count says how many lines hold all of the texts.
+func (r *record) count(texts ...string) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for line := range bytes.Lines(r.buf.Bytes()) {
-		if bytes.Contains(line, []byte(text)) {
+	for line := range strings.Lines(r.buf.String()) {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
 			n++
 		}
 	}
