@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -108,7 +110,7 @@ func parsePushHost(spec string) (PushHost, error) {
 	name, dial, redirected := strings.Cut(spec, "=")
 	if redirected {
 		addr, err := netip.ParseAddrPort(dial)
-		if err != nil || !addr.Addr().IsLoopback() {
+		if err != nil || !addr.Addr().IsLoopback() || addr.Port() == 0 {
 			return wrong("the address after = must be a loopback address and a port")
 		}
 		h.Dial = dial
@@ -118,11 +120,15 @@ func parsePushHost(spec string) (PushHost, error) {
 		h.Scheme, h.Port = "http", "80"
 	}
 	u, err := url.Parse(h.Scheme + "://" + strings.TrimPrefix(name, "http://"))
-	if err != nil || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
+	if err != nil || !isHost(u.Hostname()) || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
 		return wrong("must name one host, with no path")
 	}
 	h.Host = strings.ToLower(u.Hostname())
 	if p := u.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 || p[0] == '0' {
+			return wrong("the port must be 1 to 65535")
+		}
 		h.Port = p
 	} else if strings.HasSuffix(u.Host, ":") {
 		return wrong("the port is empty")
@@ -191,6 +197,8 @@ func (p PushHosts) Endpoint(raw string) (Endpoint, error) {
 		return refuse("fragment", "must not hold a fragment")
 	case strings.HasSuffix(u.Host, ":"):
 		return refuse("port", "must not hold an empty port")
+	case !isHost(u.Hostname()):
+		return refuse("charset", "must name a host in letters, digits, dots and hyphens")
 	case !isOpened && isIP(host):
 		return refuse("ip-literal", "must name a host, not an address")
 	case !isOpened && port != "443":
@@ -226,6 +234,13 @@ func builtin(host string) bool {
 	}
 	return false
 }
+
+// hostName is a name in letters, digits and hyphens. url.Parse unescapes a host
+// and lets most punctuation through, and strings.ToLower makes ASCII letters of
+// some that are none, so a name is checked as it was written.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?$`)
+
+func isHost(host string) bool { return hostName.MatchString(host) || isIP(host) }
 
 func isIP(host string) bool {
 	_, err := netip.ParseAddr(host)

@@ -113,22 +113,27 @@ func (m Message) checkText() error {
 		return Invalid("lang", "lang", fmt.Sprintf("%s is not a language tag such as en or pt-BR", quote(m.Lang)))
 	case m.Dir != "" && !slices.Contains([]string{"auto", "ltr", "rtl"}, m.Dir):
 		return Invalid("dir", "dir", fmt.Sprintf("must be auto, ltr or rtl, not %s", quote(m.Dir)))
-	case m.Variants != nil:
+	case !isNull(m.Variants):
 		return &Error{Kind: ErrInvalid, Code: "variants", Where: "variants", Text: "this server does not send variants by language",
 			Hint: "send one broadcast to a channel per language"}
 	}
-	if m.Data == nil {
+	if isNull(m.Data) {
 		return nil
 	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(m.Data, &members) != nil || members == nil {
-		return Invalid("data", "data", "must be a JSON object")
+	// Read as a browser reads it: a number beyond a float64 or an octet that is
+	// not UTF-8 would cost the whole message there.
+	var members map[string]any
+	if json.Unmarshal(m.Data, &members) != nil || !utf8.Valid(m.Data) {
+		return Invalid("data", "data", "must be a JSON object, in UTF-8 and with no number beyond 1.8e308")
 	}
 	if _, taken := members["belfry"]; taken {
 		return Invalid("data", "data.belfry", "is reserved for the message's id")
 	}
 	return nil
 }
+
+// isNull reports whether a member was left out, or given as null, which is the same.
+func isNull(raw json.RawMessage) bool { return raw == nil || string(raw) == "null" }
 
 func (m Message) checkDelivery() error {
 	if !slices.Contains([]Urgency{"", UrgencyVeryLow, UrgencyLow, UrgencyNormal, UrgencyHigh}, m.Urgency) {
@@ -155,8 +160,10 @@ func (m Message) checkActions(origins []string) error {
 			return Invalid("actions", where+".action", "must be 1 to 64 letters, digits, dots, underscores or hyphens")
 		case seen[a.Action]:
 			return Invalid("actions", where+".action", fmt.Sprintf("%s is used twice", quote(a.Action)))
-		case strings.TrimSpace(a.Title) == "" || !utf8.ValidString(a.Title):
+		case strings.TrimSpace(a.Title) == "":
 			return Invalid("actions", where+".title", "must not be empty")
+		case !utf8.ValidString(a.Title) || strings.ContainsRune(a.Title, 0):
+			return Invalid("text", where+".title", "must be UTF-8 without NUL")
 		}
 		seen[a.Action] = true
 		if err := checkLink(a.URL, origins); err != nil {
@@ -195,7 +202,7 @@ func linkOrigin(raw string) (string, error) {
 		return "", wrong
 	case u.Scheme == "" && u.Host == "" && strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//"):
 		return "", nil
-	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
+	case u.Scheme != "https" && u.Scheme != "http" || !isHost(u.Hostname()):
 		return "", wrong
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/url"
 	"slices"
@@ -29,6 +30,12 @@ type PushMessage struct {
 	Topic    string        // the Topic header, as TopicHeader makes it; may be empty
 	Unpadded bool          // as short as it can be, for the second try after TooLarge (WP-67)
 }
+
+// A push message prints as its size: what it says is between sender and reader (SEC-20).
+func (m PushMessage) Format(w fmt.State, _ rune) {
+	fmt.Fprintf(w, "[message of %d octets]", len(m.Payload))
+}
+func (m PushMessage) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(m)) }
 
 // webPush is the member that marks a declarative message (W3C Push API).
 const webPush = 8030
@@ -89,7 +96,7 @@ func (m Message) Payload(id, channel, origin string) ([]byte, error) {
 		mark["channel"] = channel
 	}
 	n.Data = map[string]any{"belfry": mark}
-	if m.Data != nil {
+	if !isNull(m.Data) {
 		var own map[string]json.RawMessage
 		if err := json.Unmarshal(m.Data, &own); err != nil {
 			return nil, Invalid("data", "message.data", "must be a JSON object")

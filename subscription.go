@@ -65,6 +65,13 @@ type Subscription struct {
 // Host is the push service's host, safe to log.
 func (s Subscription) Host() string { return s.Endpoint.Host() }
 
+// A subscription prints as its id and endpoint. It does so itself, because fmt
+// asks nobody's leave where a verb does not fit a pointer: it would print what
+// Endpoint and keys are made of.
+func (s Subscription) String() string             { return "subscription " + s.ID + " " + s.Endpoint.String() }
+func (s Subscription) Format(w fmt.State, _ rune) { io.WriteString(w, s.String()) }
+func (s Subscription) LogValue() slog.Value       { return slog.StringValue(s.String()) }
+
 // A PushSubscription is what PushSubscription.toJSON() gives in a browser.
 type PushSubscription struct {
 	Endpoint       string   `json:"endpoint"`
@@ -74,6 +81,10 @@ type PushSubscription struct {
 		Auth   string `json:"auth"`
 	} `json:"keys"`
 }
+
+// What a browser sent prints as nothing of it: it is the secrets in plain text.
+func (PushSubscription) Format(w fmt.State, _ rune) { io.WriteString(w, hidden) }
+func (PushSubscription) LogValue() slog.Value       { return slog.StringValue(hidden) }
 
 // Check turns what a browser sent into a Subscription that may be stored: the
 // endpoint is at a push service in hosts, the keys can encrypt.
