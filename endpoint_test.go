@@ -67,7 +67,14 @@ func TestEndpointRefuses(t *testing.T) {
 	for _, row := range []endpointRow{
 		{long + "a", "length", "2049 octets"},
 		{"https://fcm.googleapis.com./x", "not-allowed", "trailing dot"},
-		{"https://.push.apple.com/x", "not-allowed", "nothing in front of the wildcard's dot"},
+		{"https://.push.apple.com/x", "charset", "nothing in front of the wildcard's dot"},
+		{"https://a..push.apple.com/x", "charset", "an empty label"},
+		{"https://%ff.push.apple.com/x", "charset", "an escaped octet, which would be stored as it is"},
+		{"https://%25.push.apple.com/x", "charset", "an escaped percent sign"},
+		{"https://fcm.googleap%C4%B0s.com/x", "charset", "a dotted capital I, which becomes an i in lower case"},
+		{"https://a;b.push.apple.com/x", "charset", "a semicolon"},
+		{"https://*.push.apple.com/x", "charset", "the wildcard itself"},
+		{"https://a_b.push.apple.com/x", "charset", "an underscore"},
 		{"https://push.apple.com/x", "not-allowed", "the wildcard's parent"},
 		{"https://evilpush.apple.com/x", "not-allowed", "no dot boundary"},
 		{"https://web.push.apple.com.evil.example/x", "not-allowed", "suffix behind"},
@@ -228,7 +235,7 @@ func TestNewPushHostsRefuses(t *testing.T) {
 		"", " ", "a b", "host/", "host/path", "host?x", "host#x", "user@host", "https://host", "ftp://host",
 		"*.example.net", "*", "host:", "host:x", "host.", "::1", "http://", "=127.0.0.1:9000", "http://example.net:8090",
 		"http://10.0.0.1:8090", "host=127.0.0.1", "host=localhost:9000", "host=10.0.0.1:9000", "host=:9000", "host=",
-		"host=127.0.0.1:9=9", `host\x`,
+		"host=127.0.0.1:9=9", `host\x`, "host:0", "host:0443", "host:65536", "host:99999", "host=127.0.0.1:0", "a;b", "a..b", "ü.example",
 	} {
 		hosts, err := belfry.NewPushHosts([]string{"push.example.net", spec})
 		e := told(t, err, belfry.ErrInvalid, "push-host")
@@ -260,6 +267,7 @@ func FuzzEndpoint(f *testing.F) {
 	for _, row := range endpointRows(f) {
 		f.Add(row.Endpoint)
 	}
+	f.Add("https://%ff.push.apple.com/x")
 	f.Add("https://wns2-par02p.notify.windows.com:443/w/?token=A%3d:=+&b=%zz")
 	f.Fuzz(func(t *testing.T, raw string) {
 		e, err := belfry.PushHosts{}.Endpoint(raw)

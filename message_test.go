@@ -13,7 +13,7 @@ import (
 )
 
 // sites are those that the tests ring for; the first is where subscriptions come from.
-var sites = []string{"https://app.example", "https://shop.example", "http://localhost:8080", "http://[::1]:8080"}
+var sites = []string{"https://app.example", "https://shop.example", "https://app.io", "http://localhost:8080", "http://[::1]:8080"}
 
 func message(t testing.TB, text string) (m belfry.Message) {
 	t.Helper()
@@ -45,6 +45,7 @@ func TestMessageCheckRefuses(t *testing.T) {
 		{`{"title":"T","data":[]}`, "data", "data", "object"},
 		{`{"title":"T","data":"x"}`, "data", "data", "object"},
 		{`{"title":"T","data":7}`, "data", "data", "object"},
+		{`{"title":"T","data":{"a":1e999}}`, "data", "data", "number"},
 		{`{"title":"T","data":{"belfry":{}}}`, "data", "data.belfry", "reserved"},
 		{`{"title":"T","data":{"\u0062elfry":1}}`, "data", "data.belfry", "reserved"},
 		{`{"title":"T","actions":[{},{},{},{},{},{},{},{},{}]}`, "actions", "actions", "at most 8, not 9"},
@@ -53,6 +54,7 @@ func TestMessageCheckRefuses(t *testing.T) {
 		{`{"title":"T","actions":[{"action":"a\n","title":"A"}]}`, "actions", "actions[0].action", "1 to 64"},
 		{`{"title":"T","actions":[{"action":"` + strings.Repeat("a", 65) + `","title":"A"}]}`, "actions", "actions[0].action", "1 to 64"},
 		{`{"title":"T","actions":[{"action":"a","title":"A"},{"action":"b","title":" "}]}`, "actions", "actions[1].title", "empty"},
+		{`{"title":"T","actions":[{"action":"a","title":"\u0000"}]}`, "text", "actions[0].title", "NUL"},
 		{`{"title":"T","actions":[{"action":"a","title":"A"},{"action":"a","title":"B"}]}`, "actions", "actions[1].action", "twice"},
 		{`{"title":"T","actions":[{"action":"a","title":"A","url":"x"}]}`, "url", "actions[0].url", "neither"},
 		{`{"title":"T","actions":[{"action":"a","title":"A"},{"action":"b","title":"B","url":"https://evil.example/"}]}`, "url", "actions[1].url", "rings for"},
@@ -67,10 +69,11 @@ func TestMessageCheckRefuses(t *testing.T) {
 		"message.title":            {Title: "a\xffb"},
 		"message.body":             {Title: "T", Body: "\xc3"},
 		"message.data":             {Title: "T", Data: json.RawMessage(`{"a":`)},
+		"message.data ":            {Title: "T", Data: json.RawMessage("{\"a\":\"\xff\"}")}, // WebKit drops the whole message
 		"message.actions[0].title": {Title: "T", Actions: []belfry.Action{{Action: "a", Title: "\xff"}}},
 	} {
 		var e *belfry.Error
-		if err := m.Check(sites); !errors.As(err, &e) || e.Where != where {
+		if err := m.Check(sites); !errors.As(err, &e) || e.Where != strings.TrimSpace(where) {
 			t.Errorf("%s: got %v", where, err)
 		}
 	}
@@ -117,6 +120,9 @@ func TestMessageCheckLinks(t *testing.T) {
 		"https://evil.example/":          `"https://evil.example" is not a site`,
 		"https://app.example.evil.test/": "is not a site",
 		"https://app.example:8443/":      "is not a site",
+		"https://app.İo/":                "neither", // in lower case it is app.io, yet browsers go elsewhere
+		"https://app.%C4%B0o/":           "neither",
+		"https://app.example;x/":         "neither",
 		"https://xapp.example/":          "is not a site",
 		"http://app.example/":            "is not a site", // plain http is for loopback origins alone
 		"https://localhost:8080/":        "is not a site",
@@ -147,7 +153,7 @@ func TestMessageCheckAccepts(t *testing.T) {
 		`{"title":"T"}`,
 		`{"title":"T","ttl":0}`,
 		`{"title":"T","ttl":2419200}`,
-		`{"title":"T","ttl":null,"image":null,"lang":null}`,
+		`{"title":"T","ttl":null,"image":null,"lang":null,"data":null,"variants":null}`, // null is absence
 		`{"title":"T","urgency":"very-low"}`, `{"title":"T","urgency":"low"}`, `{"title":"T","urgency":"normal"}`, `{"title":"T","urgency":"high"}`,
 		`{"title":"T","dir":"auto"}`, `{"title":"T","dir":"ltr"}`, `{"title":"T","dir":"rtl"}`,
 		`{"title":"T","lang":"de"}`, `{"title":"T","lang":"pt-BR"}`, `{"title":"T","lang":"zh-Hant-TW"}`,
@@ -206,6 +212,7 @@ func FuzzMessage(f *testing.F) {
 		`{"title":"<T>\u2028","url":"https://shop.example/x","data":{"a":[1,2.5e3,null,"\ud800"],"b":{"c":"<"}}}`,
 		`{"title":"T","icon":"https://APP.example/ü?%41","actions":[{"action":"a","title":"A","url":"http://[::1]:8080/"}]}`,
 		`{"title":"T","body":"` + strings.Repeat("ü", 2000) + `"}`,
+		`{"title":"T","data":null}`, `{"title":"T","data":{"a":1e999}}`, "{\"title\":\"T\",\"data\":{\"a\":\"\xff\"}}",
 		`{"title":"T","url":"//evil.example"}`, `{"title":"T","data":{"belfry":1}}`, `{"title":"","ttl":-1}`,
 	} {
 		f.Add([]byte(text), "news")

@@ -32,7 +32,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 		Secret   belfry.DeviceSecret
 		Auth     *belfry.AuthSecret
 	}
-	values := []any{s.Endpoint, s.P256dh, s.Auth, device, s, []belfry.Subscription{s}, &s.Endpoint, &device,
+	values := []any{s.Endpoint, s.P256dh, s.Auth, device, s, &s, []belfry.Subscription{s}, []*belfry.Subscription{&s}, &s.Endpoint, &device,
 		record{s.Endpoint, device, &s.Auth}, map[belfry.Endpoint]belfry.DeviceSecret{s.Endpoint: device}}
 	for _, value := range values {
 		for _, text := range shown(t, value) {
@@ -54,6 +54,41 @@ func TestSecretsDoNotShow(t *testing.T) {
 	if got := fmt.Sprint(s.P256dh, s.Auth, device); got != "[secret] [secret] [secret]" {
 		t.Errorf("keys print as %s", got)
 	}
+}
+
+// These two travel as JSON with everything in them; a log line or an error of
+// ours does not show it all the same (SEC-20 names the payload too).
+func TestWhatTravelsDoesNotShow(t *testing.T) {
+	type job struct {
+		Subscription *belfry.PushSubscription
+		Message      belfry.PushMessage
+	}
+	p := pushSubscription(t, browserJSON(goodEndpoint, goodKey, goodAuth, "null"))
+	m := belfry.PushMessage{Payload: []byte(`{"title":"your test result"}`)}
+	marks := append(forms(m.Payload), "APA91bHPRgkF3JUikC4E", goodKey, goodAuth)
+	for _, value := range []any{p, &p, m, &m, job{&p, m}, &job{&p, m}} {
+		var texts []string
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			texts = append(texts, fmt.Sprintf(verb, value))
+		}
+		for _, text := range append(texts, logged(p), logged(&p), logged(m), logged(&m)) {
+			for _, mark := range marks {
+				if strings.Contains(text, mark) {
+					t.Fatalf("%T shows what it carries: %s", value, text)
+				}
+			}
+		}
+	}
+	if got := fmt.Sprint(m); got != "[message of 28 octets]" {
+		t.Errorf("a message prints as %s", got)
+	}
+}
+
+func logged(value any) string {
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("log", "value", value)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("log", "value", value)
+	return log.String()
 }
 
 // forms are the ways in which octets may come to stand in a text.
