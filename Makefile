@@ -1,0 +1,73 @@
+# Everything that is done with the source, each by one word. `make` lists them.
+
+GO   ?= go
+KIT  := serviceworker
+KIT_TOOLS := $(KIT)/node_modules/.package-lock.json
+GO_FILES   = $(shell find . -name node_modules -prune -o -name '*.go' -print)
+
+# One thing after the other: the race detector and a browser want the machine for themselves.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what tests and lint need, or say what is missing
+	@scripts/setup
+	@$(GO) mod download
+	@$(MAKE) -s --no-print-directory $(KIT_TOOLS)
+
+# npm ci touches this file last; it is older than the lock file when that has changed.
+$(KIT_TOOLS): $(KIT)/package-lock.json
+	cd $(KIT) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# The end-to-end test needs a Linux desktop's D-Bus; setup says so elsewhere.
+.PHONY: test
+test: setup test-go test-kit $(if $(filter Linux,$(shell uname)),e2e) ## set up, then run all tests: Go, the browser kit, a real Firefox
+
+.PHONY: test-go
+test-go: ## run the Go tests with the race detector
+	$(GO) test -race ./...
+
+.PHONY: test-kit
+test-kit: $(KIT_TOOLS) ## check the types of the browser kit and run its tests
+	cd $(KIT) && npm run --silent check && npm test --silent
+
+.PHONY: e2e
+e2e: ## register, ring and unregister a real Firefox, end to end
+	$(GO) test -race -tags e2e -count=1 -v ./e2e
+
+.PHONY: screenshot
+screenshot: ## take docs/demo.png anew, in the end-to-end test
+	BELFRY_SCREENSHOT='$(CURDIR)/docs/demo.png' $(GO) test -tags e2e -count=1 ./e2e
+
+.PHONY: lint
+lint: $(KIT_TOOLS) ## check form, vet, staticcheck, types, and that macOS and Windows build
+	@unformatted=$$(gofmt -l $(GO_FILES)); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./e2e
+	$(GO) tool staticcheck ./...
+	$(GO) tool staticcheck -tags e2e ./e2e
+	cd $(KIT) && npm run --silent check
+	GOOS=darwin $(GO) build ./...
+	GOOS=windows $(GO) build ./...
+
+.PHONY: fmt
+fmt: ## bring the Go source into form
+	gofmt -w $(GO_FILES)
+
+.PHONY: bench
+bench: ## measure the two engines that send, side by side
+	$(GO) test -run '^$$' -bench . -benchmem ./sender
+
+.PHONY: vulncheck
+vulncheck: ## look for known holes in what we import (asks the network)
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+.PHONY: run
+run: ## run the server with its demo page on http://localhost:8080/; ARGS='--listen …' adds flags
+	$(GO) run ./cmd/belfry serve $(ARGS)
