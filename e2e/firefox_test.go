@@ -33,6 +33,9 @@ var preferences = map[string]any{
 	"dom.input_events.security.minNumTicks":        0,
 	"dom.input_events.security.minTimeElapsedInMS": 0,
 
+	// Nothing moves, so that two pictures of one page are alike.
+	"ui.prefersReducedMotion": 1,
+
 	// Everything beyond loopback goes to a proxy that does not exist, host names
 	// included, so that nothing leaves the machine whatever the browser thinks of.
 	"network.proxy.type":                     1,
@@ -68,6 +71,7 @@ var preferences = map[string]any{
 	"extensions.systemAddon.update.enabled":      false,
 	"extensions.update.enabled":                  false,
 	"media.gmp-manager.updateEnabled":            false,
+	"services.settings.loglevel":                 "off", // it would report each thing that it could not fetch
 	"termsofuse.bypassNotification":              true,
 	"toolkit.telemetry.reportingpolicy.firstRun": false,
 	"toolkit.startup.max_resumed_crashes":        -1,

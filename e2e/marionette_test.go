@@ -149,8 +149,16 @@ func (m *Marionette) Click(ctx context.Context, css string) error {
 	return fmt.Errorf("%s: no reference to the element", css)
 }
 
-// Screenshot returns a picture of the page as one sees it, in PNG.
-func (m *Marionette) Screenshot(ctx context.Context) ([]byte, error) {
+// Photograph returns a picture of the page in PNG, from its top and without what
+// surrounds it, in a window of the given size.
+func (m *Marionette) Photograph(ctx context.Context, width, height int) ([]byte, error) {
+	err := m.Do(ctx, "WebDriver:SetWindowRect", map[string]any{"width": width, "height": height}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Run(ctx, new(any), `scrollTo(0, 0); requestAnimationFrame(() => arguments[0]())`); err != nil {
+		return nil, err
+	}
 	var answer struct {
 		Value string `json:"value"`
 	}
