@@ -77,16 +77,22 @@ func (a *app) backup(ctx context.Context, dir string) (err error) {
 	return nil
 }
 
-// room returns the directory's real path if a backup may be put there.
+// room returns the directory's real path if a backup may be put there, and
+// makes what is above it.
 func room(dir string) (string, error) {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real
 	}
 	dir = filepath.Clean(dir)
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return dir, os.MkdirAll(filepath.Dir(dir), 0o700)
+	}
+	if err == nil && !info.IsDir() {
+		return "", &belfry.Error{Kind: belfry.ErrConflict, Code: "file-exists", Where: dir, Text: "is not a directory"}
+	}
 	there, err := os.ReadDir(dir)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return dir, nil
 	case err != nil:
 		return "", err
 	case len(there) > 0:

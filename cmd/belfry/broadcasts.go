@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) broadcastsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "broadcasts", Short: "See what was sent and how it goes", Args: args(cobra.NoArgs), RunE: helps}
+	c := &cobra.Command{Use: "broadcasts", Short: "See what was sent and how it goes", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
 	c.AddCommand(a.broadcastsListCommand(), a.broadcastsShowCommand(), a.broadcastsWatchCommand())
 	return c
 }

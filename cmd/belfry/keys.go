@@ -20,7 +20,7 @@ import (
 )
 
 func (a *app) keysCommand() *cobra.Command {
-	c := &cobra.Command{Use: "keys", Short: "See, rotate, import and export the VAPID keys", Args: args(cobra.NoArgs), RunE: helps}
+	c := &cobra.Command{Use: "keys", Short: "See, rotate, import and export the VAPID keys", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
 	c.AddCommand(a.keysShowCommand(), a.keysRotateCommand(), a.keysImportCommand(), a.keysExportCommand())
 	return c
 }

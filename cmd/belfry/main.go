@@ -107,7 +107,7 @@ func (a *app) root() *cobra.Command {
 		Short:         "Belfry rings for websites: background notifications and live messages from one binary",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          ofGroup,
 		RunE:          helps,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			if err := a.data.settle(c.Name(), a.getenv); err != nil {
@@ -115,6 +115,8 @@ func (a *app) root() *cobra.Command {
 			}
 			return config.FromEnv(c.Flags(), a.getenv)
 		},
+		SuggestionsMinimumDistance: 2,
+
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	flags := root.PersistentFlags()
@@ -136,6 +138,20 @@ func wrongUsage(c *cobra.Command, err error) error {
 
 // helps is what a command does that has only commands of its own.
 func helps(c *cobra.Command, _ []string) error { return c.Help() }
+
+// ofGroup checks the arguments of such a command: there should be none, so the
+// first one is a command misspelt.
+func ofGroup(c *cobra.Command, given []string) error {
+	if len(given) == 0 {
+		return nil
+	}
+	wrong := belfry.Invalid("usage", "", fmt.Sprintf("there is no command %q", c.CommandPath()+" "+plain(given[0])))
+	wrong.Hint = "see `" + c.CommandPath() + " --help`"
+	if near := c.SuggestionsFor(given[0]); len(near) > 0 {
+		wrong.Hint = "did you mean `" + c.CommandPath() + " " + near[0] + "`?"
+	}
+	return wrong
+}
 
 // args checks positional arguments, and makes a wrong number of them a wrong usage.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {

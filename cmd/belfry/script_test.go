@@ -39,14 +39,20 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Values[startedKey{}] = map[string]*process{}
+			e.Setenv("GORACE", raceOptions)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": cmdStart, "halt": cmdHalt, "slay": cmdSlay, "exits": cmdExits, "fetch": cmdFetch,
 			"mint": cmdMint, "mode": cmdMode, "repeat": cmdRepeat, "leaks": cmdLeaks, "pick": cmdPick, "certify": cmdCertify,
+			"answer": cmdAnswer, "await": cmdAwait, "join": cmdJoin, "write": cmdWrite,
 		},
 	})
 }
+
+// raceOptions keeps the race detector from waiting for a second at the end of
+// every process. A race ends the process with a code that no script expects.
+const raceOptions = "atexit_sleep_ms=10 exitcode=66"
 
 // A process is a belfry that runs while the script goes on.
 type process struct {
@@ -66,7 +72,7 @@ type log struct {
 	mu   sync.Mutex // guards what follows
 	text []byte
 	wait *regexp.Regexp
-	seen chan []string // gets the match, once
+	seen chan string // gets what the first group of wait matches, once
 	file *os.File
 }
 
@@ -74,13 +80,28 @@ func (l *log) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, b...)
-	if l.wait != nil {
-		if m := l.wait.FindSubmatch(l.text); m != nil {
-			l.wait = nil
-			l.seen <- []string{string(m[1])}
-		}
-	}
+	l.look()
 	return l.file.Write(b)
+}
+
+// look tells who waits. The caller holds the lock.
+func (l *log) look() {
+	if l.wait == nil {
+		return
+	}
+	if m := l.wait.FindSubmatch(l.text); m != nil {
+		l.wait = nil
+		l.seen <- string(m[1])
+	}
+}
+
+// await returns a channel that gets the first group of pattern once a line is like it.
+func (l *log) await(pattern *regexp.Regexp) <-chan string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wait, l.seen = pattern, make(chan string, 1)
+	l.look()
+	return l.seen
 }
 
 func (l *log) all() []byte {
@@ -112,7 +133,8 @@ func launch(dir, name string, env []string, args ...string) (*process, string, e
 	if err != nil {
 		return nil, "", err
 	}
-	l := &log{wait: listening, seen: make(chan []string, 1), file: file}
+	l := &log{file: file}
+	ready := l.await(listening)
 	p := &process{exec.Command(path, args...), l, make(chan error, 1)}
 	p.Dir, p.Env, p.Stdout, p.Stderr = dir, env, out, l
 	if err := p.Start(); err != nil {
@@ -124,8 +146,8 @@ func launch(dir, name string, env []string, args ...string) (*process, string, e
 		file.Close()
 	}()
 	select {
-	case m := <-l.seen:
-		return p, m[0], nil
+	case url := <-ready:
+		return p, url, nil
 	case err := <-p.exited:
 		return nil, "", fmt.Errorf("%s ended before it was ready: %v\n%s", name, err, l.all())
 	case <-time.After(within):
@@ -149,7 +171,7 @@ func (p *process) stop(signal os.Signal) error {
 // start [VAR=value…] NAME args…: a belfry in the background. When the line says
 // so that it is ready, its URL is in $NAME, and the operators' address in $NAME_ops.
 func cmdStart(ts *testscript.TestScript, _ bool, args []string) {
-	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "TMPDIR=" + ts.Getenv("TMPDIR")}
+	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "TMPDIR=" + ts.Getenv("TMPDIR"), "GORACE=" + raceOptions}
 	for len(args) > 0 && strings.Contains(args[0], "=") {
 		env, args = append(env, args[0]), args[1:]
 	}
@@ -180,6 +202,16 @@ func finish(ts *testscript.TestScript, name string, signal os.Signal) error {
 		ts.Fatalf("the log of %s holds %s\n%s", name, leaked, p.log.all())
 	}
 	return err
+}
+
+// await NAME REGEXP: until the log of NAME holds a match.
+func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
+	l := started(ts)[args[0]].log
+	select {
+	case <-l.await(regexp.MustCompile("(" + args[1] + ")")):
+	case <-time.After(within):
+		ts.Fatalf("nothing in the log of %s is like %s\n%s", args[0], args[1], l.all())
+	}
 }
 
 // halt NAME: SIGTERM, and it must end well.
@@ -269,6 +301,31 @@ func cmdMint(ts *testscript.TestScript, _ bool, args []string) {
 	cmdFetch(ts, false, []string{"POST", url, args[2]})
 }
 
+// answer URL ENDPOINT STATUS [DELAYMS]: what the push service at URL answers from
+// now on, for one endpoint or, with "all", for every one.
+func cmdAnswer(ts *testscript.TestScript, _ bool, args []string) {
+	status, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	answer := map[string]any{"status": status}
+	if len(args) > 3 {
+		delay, err := strconv.Atoi(args[3])
+		ts.Check(err)
+		answer["delayMs"] = delay
+	}
+	in := map[string]any{"answers": []any{answer}}
+	if args[1] != "all" {
+		in["endpoint"] = args[1]
+	}
+	body, err := json.Marshal(in)
+	ts.Check(err)
+	resp, err := anyServer.Post(args[0]+"/pushtest/answers", "application/json", bytes.NewReader(body))
+	ts.Check(err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		ts.Fatalf("the push service takes no such answer: %s", resp.Status)
+	}
+}
+
 // mode MODE FILE…: the files have exactly this mode.
 func cmdMode(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args[1:] {
@@ -287,6 +344,20 @@ func cmdRepeat(ts *testscript.TestScript, _ bool, args []string) {
 	b, err := json.Marshal(map[string]string{"title": "t", "body": strings.Repeat(args[0], n)})
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), b, 0o600))
+}
+
+// join OUT FILE…: OUT is the files one after another.
+func cmdJoin(ts *testscript.TestScript, _ bool, args []string) {
+	var all strings.Builder
+	for _, name := range args[1:] {
+		all.WriteString(ts.ReadFile(name))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(all.String()), 0o600))
+}
+
+// write FILE TEXT: a file of one line, for text with variables in it.
+func cmdWrite(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[1]+"\n"), 0o600))
 }
 
 // pick NAME FILE REGEXP: puts the first group that matches in FILE (or stdout,

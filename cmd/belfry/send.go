@@ -117,7 +117,7 @@ func (s *sending) read(c *cobra.Command, a *app) error {
 func (s *sending) readFile(a *app) error {
 	in, _, err := a.open(s.file)
 	if err != nil {
-		return err
+		return fmt.Errorf("--message: %w", err)
 	}
 	defer in.Close()
 	text, err := io.ReadAll(io.LimitReader(in, maxMessage+1))
@@ -165,9 +165,11 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 		return err
 	}
 	var b broadcasts.Broadcast
-	if err := cl.call(ctx, http.MethodPost, "/api/v1/broadcasts", in, &b); err != nil {
-		if ctx.Err() != nil {
-			return &belfry.Error{Kind: belfry.ErrBusy, Code: "interrupted", Text: "interrupted before the server had answered: it may have begun or not",
+	lasting, cancel := lastingCall(ctx)
+	defer cancel()
+	if err := cl.call(lasting, http.MethodPost, "/api/v1/broadcasts", in, &b); err != nil {
+		if lasting.Err() != nil && lasting != ctx {
+			err = &belfry.Error{Kind: belfry.ErrBusy, Code: "interrupted", Text: "interrupted before the server had answered: it may have begun or not",
 				Hint: "see `belfry broadcasts list`"}
 		}
 		return err
@@ -175,10 +177,25 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 	for _, w := range b.Warnings {
 		fmt.Fprintf(a.err, "belfry: %s\n", w)
 	}
-	if s.detach {
+	if s.detach || ctx.Err() != nil {
 		return a.detached(b)
 	}
 	return a.follow(ctx, cl, b)
+}
+
+// answerWithin is how long a launch may take to be answered once it was interrupted.
+const answerWithin = 3 * time.Second
+
+// lastingCall is a context for a call that has consequences: interrupted, it
+// still waits a moment for the answer, since a broadcast that has begun and whose
+// id nobody knows can hardly be found again.
+func lastingCall(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return ctx, func() {}
+	}
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(answerWithin, cancel) })
+	return lasting, func() { stop(); cancel() }
 }
 
 // kinds is how many kinds of audience there are: one makes sense.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,7 +11,7 @@ import (
 )
 
 func (a *app) subscriptionsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "subscriptions", Short: "See, import and export who is registered", Args: args(cobra.NoArgs), RunE: helps}
+	c := &cobra.Command{Use: "subscriptions", Short: "See, import and export who is registered", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
 	c.AddCommand(a.subscriptionsListCommand(), a.subscriptionsCountCommand(), a.subscriptionsShowCommand(), a.subscriptionsRemoveCommand(),
 		a.importCommand(), a.exportCommand())
 	return c
@@ -31,12 +32,15 @@ type subscription struct {
 	Seen     time.Time `json:"seen"`
 }
 
-// selection is the ?channel= and ?user= of two flags.
-func selection(c *cobra.Command) func() url.Values {
+// selection is the ?channel= and ?user= of two flags, of which one may be used.
+func selection(c *cobra.Command) func() (url.Values, error) {
 	channels := c.Flags().StringSlice("channel", nil, "only who listens to this channel; may be repeated")
 	users := c.Flags().StringSlice("user", nil, "only this user's devices; may be repeated")
-	return func() url.Values {
-		return url.Values{"channel": *channels, "user": *users}
+	return func() (url.Values, error) {
+		if len(*channels) > 0 && len(*users) > 0 {
+			return nil, wrongUsage(c, errors.New("--channel and --user do not go together"))
+		}
+		return url.Values{"channel": *channels, "user": *users}, nil
 	}
 }
 
@@ -45,8 +49,12 @@ func (a *app) subscriptionsListCommand() *cobra.Command {
 		Long: "List subscriptions in order of creation.\n\nEndpoints and keys are not shown, since whoever knows them can use them; `belfry subscriptions export` gives them out."}
 	query, limit := selection(c), limitFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		q, err := query()
+		if err != nil {
+			return err
+		}
 		return listing[subscription]{
-			path: subscriptionsPath, query: query(), limit: *limit, none: "nobody is registered",
+			path: subscriptionsPath, query: q, limit: *limit, none: "nobody is registered",
 			header: []string{"ID", "PUSH SERVICE", "CHANNELS", "USER", "CREATED", "SEEN"},
 			row: func(s subscription) []string {
 				return []string{s.ID, s.Host, short(names(s.Channels), 40), short(dash(s.User), 40), stamp(&s.Created), stamp(&s.Seen)}
@@ -62,7 +70,10 @@ func (a *app) subscriptionsCountCommand() *cobra.Command {
 	c := &cobra.Command{Use: "count", Short: "Print how many there are", Args: args(cobra.NoArgs)}
 	query := selection(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		q := query()
+		q, err := query()
+		if err != nil {
+			return err
+		}
 		q.Set("count", "1")
 		var got struct {
 			Count int `json:"count"`

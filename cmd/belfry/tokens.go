@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) tokensCommand() *cobra.Command {
-	c := &cobra.Command{Use: "tokens", Short: "Let operators in who are not on this machine", Args: args(cobra.NoArgs), RunE: helps,
+	c := &cobra.Command{Use: "tokens", Short: "Let operators in who are not on this machine", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps,
 		Long: "Make, list and revoke bearer tokens, with which operators reach the server at --ops-listen.\n\nOn the server's own machine no token is needed: whoever may open its socket may do everything."}
 	c.AddCommand(a.tokensNewCommand(), a.tokensListCommand(), a.tokensRevokeCommand())
 	return c

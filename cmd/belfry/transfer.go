@@ -86,15 +86,17 @@ func (a *app) open(name string) (io.ReadCloser, int64, error) {
 	return f, info.Size(), nil
 }
 
-// An importLine is a line of the server's answer: a refused line, or the sums.
+// An importLine is a line of the server's answer: a refused line, or at the end the sums.
 type importLine struct {
-	Line     int    `json:"line"`
-	Reason   string `json:"reason"`
-	Stopped  string `json:"stopped"`
-	Imported *int   `json:"imported"`
-	Updated  int    `json:"updated"`
-	Refused  int    `json:"refused"`
+	Line     int    `json:"line,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Stopped  string `json:"stopped,omitempty"`
+	Imported *int   `json:"imported,omitempty"`
+	Updated  *int   `json:"updated,omitempty"`
+	Refused  *int   `json:"refused,omitempty"`
 }
+
+func (l importLine) isSum() bool { return l.Imported != nil && l.Updated != nil && l.Refused != nil }
 
 // readImport shows refusals as they come and returns the sums.
 func (a *app) readImport(body io.Reader, m meter) (importLine, error) {
@@ -105,16 +107,17 @@ func (a *app) readImport(body io.Reader, m meter) (importLine, error) {
 		if err := json.Unmarshal(in.Bytes(), &l); err != nil {
 			return l, unreadable(err)
 		}
-		if a.json {
-			fmt.Fprintf(a.out, "%s\n", in.Bytes())
-		}
-		if l.Imported != nil {
+		if l.isSum() {
 			return l, nil
 		}
-		if !a.json {
-			m.clear()
-			fmt.Fprintf(a.err, "line %d: %s\n", l.Line, plain(l.Reason))
+		if a.json {
+			if err := json.NewEncoder(a.out).Encode(l); err != nil {
+				return l, err
+			}
+			continue
 		}
+		m.clear()
+		fmt.Fprintf(a.err, "line %d: %s\n", l.Line, plain(l.Reason))
 	}
 	return importLine{}, &belfry.Error{Kind: belfry.ErrBusy, Code: "cut-off", Text: "the server went away during the import",
 		Hint: "import the same file again: lines that came through are brought up to date, not doubled"}
@@ -122,13 +125,17 @@ func (a *app) readImport(body io.Reader, m meter) (importLine, error) {
 
 // imported reports the sums, and fails when not every line is in.
 func (a *app) imported(sum importLine) error {
-	if !a.json {
-		fmt.Fprintf(a.out, "imported %d, updated %d, refused %d\n", *sum.Imported, sum.Updated, sum.Refused)
+	if a.json {
+		if err := json.NewEncoder(a.out).Encode(sum); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(a.out, "imported %d, updated %d, refused %d\n", *sum.Imported, *sum.Updated, *sum.Refused)
 	}
 	if sum.Stopped != "" {
 		return fmt.Errorf("the import stopped at line %d: %s", sum.Line, plain(sum.Stopped))
 	}
-	if sum.Refused > 0 {
+	if *sum.Refused > 0 {
 		return exit{code: exitFailed}
 	}
 	return nil
@@ -140,11 +147,15 @@ func (a *app) exportCommand() *cobra.Command {
 		Example: "  (umask 077; belfry subscriptions export --channel news >news.ndjson)"}
 	query := selection(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		q, err := query()
+		if err != nil {
+			return err
+		}
 		cl, err := a.client()
 		if err != nil {
 			return err
 		}
-		resp, err := cl.send(c.Context(), http.MethodGet, subscriptionsPath+"/export?"+query().Encode(), nil)
+		resp, err := cl.send(c.Context(), http.MethodGet, subscriptionsPath+"/export?"+q.Encode(), nil)
 		if err != nil {
 			return err
 		}
