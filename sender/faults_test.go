@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,11 +100,11 @@ func TestCancelled(t *testing.T) {
 		s, sub := start(t, engine, service, sign), service.Subscribe(sign.public())
 		ctx, stop := context.WithCancel(t.Context())
 		stop()
-		if o := s.Send(ctx, sub, belfry.PushMessage{}); o.Verdict != belfry.Cancelled || !errors.Is(o.Err, context.Canceled) {
-			t.Errorf("before: %+v", o)
-		}
-		if n := len(service.Received()); n != 0 {
-			t.Errorf("%d requests arrived", n)
+		recorded, r := record(t, engine, sign)
+		nobody, _ := browser(t, fcm)
+		o := recorded.Send(ctx, nobody, belfry.PushMessage{})
+		if o.Verdict != belfry.Cancelled || !errors.Is(o.Err, context.Canceled) || len(r.requests) != 0 {
+			t.Errorf("before: %+v, %d requests left", o, len(r.requests))
 		}
 		service.Answer(sub.Endpoint, pushtest.Answer{Fault: pushtest.Hang})
 		ctx, stop = context.WithCancel(t.Context())
@@ -149,3 +150,60 @@ func TestTricklingAnswer(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// A body that is not closed holds its connection, and after some thousand
+// answers there is none left.
+func TestAnswerIsClosed(t *testing.T) {
+	for _, status := range []int{201, 400, 503} {
+		body := &closing{Reader: strings.NewReader(strings.Repeat("x", 1<<20))}
+		client := &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: status, Header: http.Header{}, Body: body}, nil
+		})}
+		s, err := sender.New(sender.Config{Signer: newSigner(t), Client: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sub, _ := browser(t, fcm)
+		s.Send(t.Context(), sub, belfry.PushMessage{})
+		if read := 1<<20 - body.Reader.Len(); !body.closed || read > 64<<10 {
+			t.Errorf("%d: closed %v after %d octets", status, body.closed, read)
+		}
+	}
+}
+
+type closing struct {
+	*strings.Reader
+	closed bool
+}
+
+func (c *closing) Close() error {
+	c.closed = true
+	return nil
+}
+
+// A signer that cannot sign is no fault of a subscription's: the host waits
+// until an operator has seen to it, and nobody is lost (WP-65).
+func TestSignerFails(t *testing.T) {
+	eachEngine(t, func(t *testing.T, engine string) {
+		s, r := record(t, engine, broken{})
+		sub, _ := browser(t, fcm)
+		if o := s.Send(t.Context(), sub, belfry.PushMessage{}); o.Verdict != belfry.OurFault || o.Reason != "the key is damaged" || len(r.requests) != 0 {
+			t.Errorf("%+v, %d requests", o, len(r.requests))
+		}
+	})
+}
+
+type broken struct{}
+
+func (broken) Authorization(string, string) (string, error) {
+	return "", &belfry.Error{Kind: belfry.ErrCorrupt, Code: "key", Text: "the key is damaged"}
+}
+
+// What cannot work is said at the start, not at the first message.
+func TestNew(t *testing.T) {
+	for _, cfg := range []sender.Config{{}, {Engine: "native"}, {Signer: broken{}, Engine: "web-push"}} {
+		if s, err := sender.New(cfg); !errors.Is(err, belfry.ErrInvalid) || s != nil {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}

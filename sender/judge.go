@@ -184,5 +184,8 @@ func cause(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return "it cannot be reached"
 	}
+	if strings.Contains(err.Error(), "tls: ") { // most of that package's errors have no type
+		return "no secure connection came about"
+	}
 	return "the connection broke"
 }

@@ -49,6 +49,94 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// What no push service was seen to answer yet, or only in other words: nothing
+// of it may delete, and a word in the wrong place may not stop a broadcast.
+func TestJudgeUnknown(t *testing.T) {
+	const mismatch = `{"reason":"VapidPkHashMismatch"}`
+	tests := []struct {
+		status int
+		body   string
+		want   belfry.Verdict
+		wait   time.Duration
+	}{
+		{204, mismatch, belfry.Accepted, 0},
+		{299, "", belfry.Accepted, 0},
+		{101, "", belfry.Refused, 0},
+		{304, "", belfry.Refused, 0},
+		{400, "", belfry.Refused, 0},
+		{400, "MismatchSenderId", belfry.WrongKey, 0},
+		{401, "", belfry.OurFault, 0},
+		{403, "UNAUTHORIZEDREGISTRATION", belfry.WrongKey, 0},
+		{402, mismatch, belfry.Refused, 0},
+		{404, mismatch, belfry.Gone, 0},
+		{405, "", belfry.Refused, 0},
+		{406, "", belfry.Later, time.Minute},
+		{407, "", belfry.Refused, 0},
+		{410, mismatch, belfry.Gone, 0},
+		{413, mismatch, belfry.TooLarge, 0},
+		{425, "", belfry.Later, 0},
+		{429, mismatch, belfry.Later, time.Minute},
+		{451, "", belfry.Refused, 0},
+		{500, mismatch, belfry.Later, 0},
+		{502, "", belfry.Later, 0},
+		{504, "gone", belfry.Later, 0},
+		{599, "", belfry.Later, 0},
+		{600, "", belfry.Refused, 0},
+		{999, "", belfry.Refused, 0},
+	}
+	for _, tt := range tests {
+		got := judge(answer{status: tt.status, header: http.Header{}, body: []byte(tt.body)})
+		if got.Verdict != tt.want || got.RetryAfter != tt.wait {
+			t.Errorf("%d %s: %v after %v, want %v after %v", tt.status, tt.body, got.Verdict, got.RetryAfter, tt.want, tt.wait)
+		}
+	}
+}
+
+// How long to wait is the push service's to say, within reason, and by its own
+// clock: where ours is wrong, its dates would else mean an hour or nothing.
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	tests := []struct {
+		value, date string
+		want        time.Duration
+	}{
+		{"30", "", 30 * time.Second},
+		{" 30 ", "", 30 * time.Second},
+		{"0", "", time.Second},
+		{"3601", "", time.Hour},
+		{"99999999999999999999", "", time.Hour},
+		{"-99999999999999999999", "", time.Second},
+		{"1.5", "", time.Minute},
+		{"", "", time.Minute},
+		{"Fri, 02 Jan 2026 03:05:00 GMT", "", 55 * time.Second},
+		{"Friday, 02-Jan-26 03:05:00 GMT", "", 55 * time.Second},
+		{"Fri, 31 Dec 9999 23:59:59 GMT", "", time.Hour},
+		{"Fri, 02 Jan 2026 09:00:30 GMT", "Fri, 02 Jan 2026 09:00:00 GMT", 30 * time.Second},
+		{"Thu, 01 Jan 2026 09:00:30 GMT", "Thu, 01 Jan 2026 09:00:00 GMT", 30 * time.Second},
+	}
+	for _, tt := range tests {
+		h := http.Header{"Retry-After": {tt.value}}
+		if tt.date != "" {
+			h.Set("Date", tt.date)
+		}
+		if got := judge(answer{status: 503, header: h, now: now}).RetryAfter; got != tt.want {
+			t.Errorf("%q at %q: %v, want %v", tt.value, tt.date, got, tt.want)
+		}
+	}
+}
+
+// A push service may keep a message for less time than we asked and must say
+// so. More than we asked, or nonsense, is not believed (WP-05).
+func TestGrantedTTL(t *testing.T) {
+	for value, want := range map[string]time.Duration{"3600": time.Hour, "60": time.Minute, "0": 0, "3601": 0, "-1": 0,
+		"soon": 0, "": 0, "99999999999999999999": 0, " 60 ": time.Minute} {
+		o := judge(answer{status: 201, header: http.Header{"Ttl": {value}}, asked: time.Hour})
+		if o.Verdict != belfry.Accepted || o.TTL != want {
+			t.Errorf("%q: %+v, want %v", value, o, want)
+		}
+	}
+}
+
 // What an operator reads of a refusal is the push service's own sentence,
 // whichever form it comes in.
 func TestReason(t *testing.T) {
@@ -68,6 +156,7 @@ func TestReason(t *testing.T) {
 		{"long", "", "a" + strings.Repeat("é", 150), "a" + strings.Repeat("é", 99)},
 		{"URL", "", "see https://push.example/p/secret?x=y for more", "see […] for more"},
 		{"token", "", "no registration APA91bHun4MxP5egoKMwt2KZFBaFUH for it", "no registration […] for it"},
+		{"token of letters", "", "no registration " + strings.Repeat("aBcD", 8), "no registration […]"},
 		{"long word", "", "UnauthorizedRegistration", "UnauthorizedRegistration"},
 	}
 	for _, tt := range tests {

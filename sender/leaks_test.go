@@ -127,7 +127,7 @@ func TestNoSecretInOutcomes(t *testing.T) {
 		sub.KeyID = tt.keyID
 		note(tt.name, s.Send(t.Context(), sub, belfry.PushMessage{Payload: []byte("canary-payload")}))
 	}
-	for _, secret := range append(keys, "canary", "eyJ0eX") {
+	for _, secret := range append(keys, "canary", "eyJ0eX", "Post ") {
 		if at := strings.Index(logs.String(), secret); at >= 0 {
 			t.Errorf("%q is in the logs: …%s…", secret, logs.String()[max(0, at-200):min(at+50, logs.Len())])
 		}

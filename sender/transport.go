@@ -161,8 +161,9 @@ func prefixes(blocks ...string) []netip.Prefix {
 	return all
 }
 
+// isPublic refuses whatever it does not know to be public. An IPv6 address with
+// a zone is in no prefix, and so never is.
 func isPublic(addr netip.Addr) bool {
-	addr = addr.WithZone("") // no prefix contains an address with a zone
 	if addr.Is6() && !globalUnicast.Contains(addr) {
 		return false
 	}
