@@ -300,6 +300,54 @@ func TestDamagedRows(t *testing.T) {
 	}
 }
 
+// A damaged count is mended by a rebuild, and until then keeps nobody from
+// leaving, nor from coming.
+func TestDamagedCounts(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	one, two := h.register(browser(1, "a")), h.register(browser(2, "a"))
+	err := h.file.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte("subscriptions.counts"))
+		return errors.Join(b.Delete([]byte("a")), b.Put([]byte("ca"), []byte{1}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Remove(t.Context(), one.Subscription.ID); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	h.register(browser(3, "a"))
+	if _, err := h.Rebuild(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, m := h.count(everybody), h.count(channels("a")); n != 2 || m != 2 {
+		t.Errorf("counted %d and %d, want 2", n, m)
+	}
+	if row := h.get(two.Subscription.ID); row.Seq != 2 {
+		t.Errorf("%+v", row)
+	}
+}
+
+// Rows are appended: their pages are filled, or the file is twice as large as
+// it needs to be.
+func TestPagesAreFilled(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	for first := 0; first < 3000; first += 100 {
+		if _, err := h.Import(t.Context(), crowd(first, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := h.file.View(func(tx *bbolt.Tx) error {
+		stats := tx.Bucket([]byte("subscriptions")).Stats()
+		if used := float64(stats.LeafInuse) / float64(stats.LeafAlloc); used < 0.75 {
+			t.Errorf("only %.0f %% of the pages is used", 100*used)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Secrets must not show in what the store says of a row (SEC-22).
 func TestErrorsHoldNoSecret(t *testing.T) {
 	h := newHouse(t, subscriptions.Config{})

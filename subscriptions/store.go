@@ -96,7 +96,8 @@ func (s *Store) read(ctx context.Context, fn func(tables) error) error {
 
 // write runs fn in a transaction that it shares with everybody who writes at
 // the same time, so that many visitors who register together wait for one fsync
-// and not in a queue of them. It returns after that fsync.
+// and not in a queue of them. It returns after that fsync. How long the first
+// waits for the others, and how many they may be, is set where the file is opened.
 //
 // fn may run more than once. It refuses with a [belfry.Error], and before it
 // has written anything: a refusal must not make bbolt take back and repeat the

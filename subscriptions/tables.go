@@ -48,9 +48,12 @@ func openTables(tx *bbolt.Tx) tables {
 		rows: tx.Bucket(rowsName), byID: tx.Bucket(idsName), byEndpoint: tx.Bucket(endsName),
 		byChannel: tx.Bucket(chansName), byUser: tx.Bucket(usersName), counts: tx.Bucket(countName),
 	}
-	// Rows are appended, and bbolt splits a full page in the middle unless it is
-	// told; a tenth is left for records that grow by a channel.
-	t.rows.FillPercent = 0.9
+	// Keys are appended, to a bucket or to one channel's part of it, and bbolt
+	// splits a full page in the middle unless it is told; a tenth is left for
+	// records that grow by a channel. Only hashes come in no order.
+	for _, b := range []*bbolt.Bucket{t.rows, t.byID, t.byChannel, t.byUser} {
+		b.FillPercent = 0.9
+	}
 	return t
 }
 

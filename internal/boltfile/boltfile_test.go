@@ -298,6 +298,24 @@ func TestDamagedFile(t *testing.T) {
 	mustOpen(t, p)
 }
 
+// Where the file ends before the pages it needs, the memory map behind its end
+// faults when it is touched. That would take the whole process down without a
+// word to the operator.
+func TestCutFileDoesNotFault(t *testing.T) {
+	t.Parallel()
+	p := path(t)
+	f := mustOpen(t, p)
+	page := int64(f.Info().PageSize)
+	f.Close()
+	if err := os.Truncate(p, 2*page); err != nil {
+		t.Fatal(err)
+	}
+	_, err := boltfile.Open(p)
+	refused(t, err, "database-damaged")
+	_, err = boltfile.Open(p) // and the lock is free again
+	refused(t, err, "database-damaged")
+}
+
 // A full disk is said as such: the public answer to it is 507, and the operator
 // must learn that space is what is missing.
 func TestExplainFull(t *testing.T) {
