@@ -26,6 +26,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{pushtest.Reset, belfry.Later, "the connection broke"},
 		{pushtest.ResetUnclear, belfry.Later, "the connection broke"},
+		{pushtest.EndlessHeader, belfry.Later, "the connection broke"},
 		{pushtest.CutAnswer, belfry.Accepted, ""}, // the status came: what was cut off changes nothing
 		{pushtest.EndlessBody, belfry.Accepted, ""},
 		{pushtest.Close, belfry.Accepted, ""},

@@ -145,8 +145,9 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 	case err != nil:
 		return unanswered(ctx, endpoint.Host(), err, secrets)
 	}
+	now := time.Now() // before the body, which may take its time
 	return judge(answer{
-		status: resp.StatusCode, header: resp.Header, body: read(resp.Body), now: time.Now(),
+		status: resp.StatusCode, header: resp.Header, body: read(resp.Body), now: now,
 		asked: time.Duration(l.ttl) * time.Second, secrets: secrets,
 	})
 }
