@@ -403,7 +403,7 @@ function obstacle() {
   if (!worker || !push || !notification) {
     // In a Safari tab on iOS one or both are missing, depending on the version (BR-01).
     if (isTabOnIOS()) return 'needs-install';
-    // Firefox's private windows have everything but workers.
+    // Private windows of older Firefox have everything but workers.
     return !worker && push ? 'private-mode' : 'unsupported';
   }
   return Notification.permission === 'denied' ? 'denied' : null;

@@ -28,6 +28,7 @@ const boxes = [...byId('choice').querySelectorAll('input')];
 /** @type {HTMLButtonElement[]} */
 const buttons = [...byId('choice').querySelectorAll('button')];
 const chosen = () => boxes.filter((box) => box.checked).map((box) => box.value);
+let waiting = 0; // clicks whose work is not done yet; the kit does them one after another
 
 /** Shows where the registration stands. */
 function render() {
@@ -35,7 +36,7 @@ function render() {
   const registered = device !== null && (state === 'on' || state === 'stale');
   const word = document.createElement('b');
   word.textContent = state;
-  byId('state').replaceChildren(word, `: ${WORDS[state]} ${reason}`);
+  byId('state').replaceChildren(word, `: ${WORDS[state]} ${reason} ${waiting > 0 ? 'One moment…' : ''}`);
   document.body.dataset.state = state;
 
   byId('subscribe').hidden = registered || ['unsupported', 'insecure', 'needs-install', 'private-mode'].includes(state);
@@ -43,8 +44,7 @@ function render() {
   byId('unsubscribe').hidden = !registered;
   byId('ring').hidden = !registered;
   if (!registered) return;
-  for (const box of boxes) box.checked = channels.includes(box.value);
-  byId('command').textContent = `belfry send --title Hello ${channels.length > 0 ? `--channel ${channels[0]}` : '--all'}`;
+  byId('audience').textContent = channels.length > 0 ? `--channel ${channels[0]}` : '--all';
   byId('device').textContent = device;
 }
 
@@ -56,22 +56,27 @@ function render() {
  */
 function onClick(id, work) {
   byId(id).addEventListener('click', async () => {
-    byId('trouble').hidden = true;
     const done = work();
-    for (const button of buttons) button.disabled = true;
+    byId('trouble').hidden = true;
+    waiting++;
+    render();
     try {
       await done;
     } catch (err) {
       byId('trouble').textContent = err instanceof BelfryError ? `${err.message} ${err.hint}` : String(err);
       byId('trouble').hidden = false;
     }
-    for (const button of buttons) button.disabled = false;
+    waiting--;
+    render();
     // The button may be gone; whoever uses a keyboard goes on at the next one.
-    buttons.find((button) => !button.hidden)?.focus({ preventScroll: true });
+    if (document.activeElement === document.body) buttons.find((button) => !button.hidden)?.focus({ preventScroll: true });
   });
 }
 
-belfry.addEventListener('state', render);
+belfry.addEventListener('state', () => {
+  render();
+  if (belfry.device !== null) for (const box of boxes) box.checked = belfry.channels.includes(box.value);
+});
 onClick('subscribe', () => belfry.subscribe(chosen()));
 onClick('save', () => belfry.setChannels(chosen()));
 onClick('unsubscribe', () => belfry.unsubscribe());
