@@ -33,11 +33,14 @@ func (e Endpoint) Reveal() string { return e.url }
 // Hash is the endpoint's name in the store, SHA-256 of the URL.
 func (e Endpoint) Hash() [32]byte { return sha256.Sum256([]byte(e.url)) }
 
-// Host is the push service's host, with the port where it is not the default.
+// Host is the push service's host, with the port where it is not the default. It
+// shows nothing else of a URL that was never checked.
 func (e Endpoint) Host() string {
 	_, rest, _ := strings.Cut(e.url, "://")
-	host, _, _ := strings.Cut(rest, "/")
-	return host
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	return rest[strings.LastIndexByte(rest, '@')+1:]
 }
 
 // Origin is the push service's origin, the audience of a VAPID token (RFC 8292 §2).

@@ -169,6 +169,12 @@ func TestEndpointParts(t *testing.T) {
 			t.Errorf("%s: read back as another", tt.raw)
 		}
 	}
+	// A row from elsewhere was never checked; its host must not show more than the host.
+	for _, raw := range []string{"https://push.example?token=secret", "https://secret@push.example/x", "https://a:secret@push.example", "https://push.example#secret"} {
+		if e := belfry.StoredEndpoint(raw); e.Host() != "push.example" || strings.Contains(e.String(), "secret") {
+			t.Errorf("%s shows itself as %s at %s", raw, e, e.Host())
+		}
+	}
 	if none := (belfry.Endpoint{}); none.Host() != "" || none.Origin() != "" || none.String() != "[no endpoint]" {
 		t.Errorf("no endpoint is at %q, %q", none.Host(), none.Origin())
 	}

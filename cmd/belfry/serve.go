@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
+	stdlog "log"
 	"log/slog"
 	"os"
 
@@ -42,6 +44,9 @@ BELFRY_PUBLIC_URL; lists are separated by commas, and a flag wins.`}
 // serve runs until ctx ends. What the flags name is checked before anything is
 // written.
 func (a *app) serve(ctx context.Context, cfg config.Serve) (err error) {
+	// net/http writes to the standard logger what a push service sent unasked, octet
+	// for octet; that may echo our request, with the endpoint in it (SEC-22).
+	stdlog.SetOutput(io.Discard)
 	h := &house{cfg: cfg, log: a.logger(cfg.LogLevel), ready: func(url string) { fmt.Fprintf(a.err, "belfry: listening on %s\n", url) }}
 	// As soon as anybody but this machine is rung for, there must be a subject (WP-45).
 	if cfg.Subject != "" || !cfg.Local() {
