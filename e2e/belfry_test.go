@@ -51,9 +51,10 @@ type Server struct {
 
 // Serve starts a server on the data directory, at a free port where address
 // ends with :0. It speaks to the push service at pushHost beside the real ones.
-func (p Program) Serve(ctx context.Context, t *testing.T, data, address, pushHost string) *Server {
+func (p Program) Serve(ctx context.Context, t *testing.T, data, address, pushHost string, more ...string) *Server {
 	t.Helper()
-	cmd := p.command("serve", "--data", data, "--listen", address, "--push-host", pushHost, "--log-level", "debug")
+	flags := append([]string{"serve", "--data", data, "--listen", address, "--push-host", pushHost, "--log-level", "debug"}, more...)
+	cmd := p.command(flags...)
 	process, line := start(ctx, t, "belfry serve", cmd, `(?m)^belfry: listening on http://(127\.0\.0\.1:\d+)\n`)
 	return &Server{program: p, data: data, address: line[1], process: process}
 }
