@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -18,18 +20,39 @@ import (
 // A Program is the belfry program as a user has it: a file that one runs.
 type Program struct{ path string }
 
-// Build makes the program from this source, with the race detector in it: a
-// race shows in what serve says and in its exit code.
+// workshop holds the program that all tests of this run share.
+var workshop string
+
+func TestMain(m *testing.M) {
+	var err error
+	if workshop, err = os.MkdirTemp("", "belfry-e2e"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(workshop)
+	os.Exit(code)
+}
+
+// build makes the program from this source, once, with the race detector in it:
+// a race shows in what serve says and in its exit code.
+var build = sync.OnceValue(func() error {
+	// A container often owns the source by another user than git expects, and
+	// the tests do not ask for the version.
+	out, err := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", workshop, "../cmd/belfry").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+})
+
+// Build returns the program. The first test that asks for it may wait minutes,
+// where nothing was built before.
 func Build(t *testing.T) Program {
 	t.Helper()
-	p := Program{filepath.Join(t.TempDir(), "belfry")}
-	// A container often owns the source by another user than git expects, and
-	// the test does not ask for the version.
-	build := exec.CommandContext(t.Context(), "go", "build", "-race", "-buildvcs=false", "-o", p.path, "../cmd/belfry")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	if err := build(); err != nil {
+		t.Fatal(err)
 	}
-	return p
+	return Program{filepath.Join(workshop, "belfry")}
 }
 
 // command is belfry with args, and without the settings of whoever runs the test.

@@ -17,7 +17,7 @@ import (
 // click on what was shown, and leaves. Whatever breaks in this chain, nobody
 // hears from the site any more, or somebody who left still does.
 func TestVisitor(t *testing.T) {
-	program := Build(t) // takes minutes where nothing was built before, so it has no part in the limit
+	program := Build(t) // which has no part in the limit
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	push, err := pushtest.Start(pushtest.Config{}) // without TLS, as Firefox wants it on loopback
