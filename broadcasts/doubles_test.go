@@ -50,10 +50,8 @@ func endpoint(host, token string) belfry.Endpoint {
 func (p *people) change(id string, fn func(*belfry.Subscription)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.rows {
-		if p.rows[i].ID == id {
-			fn(&p.rows[i])
-		}
+	if i := p.find(id); i < len(p.rows) && p.rows[i].ID == id {
+		fn(&p.rows[i])
 	}
 }
 
@@ -69,7 +67,8 @@ func (p *people) leave(ids ...string) { p.forget(ids) }
 func (p *people) there(id string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.rows, func(s belfry.Subscription) bool { return s.ID == id })
+	i := p.find(id)
+	return i < len(p.rows) && p.rows[i].ID == id
 }
 
 func (p *people) size() int {
@@ -113,9 +112,9 @@ func (p *people) Page(ctx context.Context, a belfry.Audience, after, until belfr
 		return nil, after, false, err
 	}
 	next = after
-	for _, s := range p.rows {
+	for _, s := range p.from(a, after) {
 		switch {
-		case s.Seq <= after || s.Seq > until || !belongs(a, s):
+		case s.Seq > until || !belongs(a, s):
 		case len(rows) == limit:
 			return rows, next, false, nil
 		default:
@@ -128,6 +127,21 @@ func (p *people) Page(ctx context.Context, a belfry.Audience, after, until belfr
 	return rows, next, true, nil
 }
 
+// from returns the rows behind after where the audience's may be. Rows stand in
+// the order of their positions, and ids follow from these.
+func (p *people) from(a belfry.Audience, after belfry.Position) []belfry.Subscription {
+	if len(a.Subscriptions) == 1 {
+		i := p.find(a.Subscriptions[0])
+		return p.rows[i:min(i+1, len(p.rows))]
+	}
+	return p.rows[p.find(fmt.Sprintf("%026d", after+1)):]
+}
+
+func (p *people) find(id string) int {
+	i, _ := slices.BinarySearchFunc(p.rows, id, func(s belfry.Subscription, id string) int { return strings.Compare(s.ID, id) })
+	return i
+}
+
 // A sending is one attempt that a post was asked for.
 type sending struct {
 	id      string
@@ -135,6 +149,7 @@ type sending struct {
 	token   belfry.Endpoint
 	at      time.Time
 	message belfry.PushMessage
+	outcome belfry.Outcome
 }
 
 // A post is a sender that answers by script.
@@ -145,14 +160,14 @@ type post struct {
 	before  func(belfry.Subscription)   // called when an attempt begins
 
 	mu     sync.Mutex // guards what follows, and answers
-	sent   []sending
+	sent   []*sending
 	flying map[string]int // by host
 	most   map[string]int
 }
 
 func (p *post) Send(ctx context.Context, s belfry.Subscription, m belfry.PushMessage) belfry.Outcome {
-	p.begin(s, m)
-	defer p.end(s.Host())
+	this := p.begin(s, m)
+	defer p.end(this)
 	if p.before != nil {
 		p.before(s)
 	}
@@ -164,27 +179,31 @@ func (p *post) Send(ctx context.Context, s belfry.Subscription, m belfry.PushMes
 		select {
 		case <-time.After(d):
 		case <-done:
-			return belfry.Outcome{Verdict: belfry.Cancelled, Err: ctx.Err()}
+			this.outcome = belfry.Outcome{Verdict: belfry.Cancelled, Err: ctx.Err()}
+			return this.outcome
 		}
 	}
-	return p.answer(s.ID)
+	this.outcome = p.answer(s.ID)
+	return this.outcome
 }
 
-func (p *post) begin(s belfry.Subscription, m belfry.PushMessage) {
+func (p *post) begin(s belfry.Subscription, m belfry.PushMessage) *sending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sent = append(p.sent, sending{s.ID, s.Host(), s.Endpoint, time.Now(), m})
+	this := &sending{id: s.ID, host: s.Host(), token: s.Endpoint, at: time.Now(), message: m}
+	p.sent = append(p.sent, this)
 	if p.flying == nil {
 		p.flying, p.most = map[string]int{}, map[string]int{}
 	}
 	p.flying[s.Host()]++
 	p.most[s.Host()] = max(p.most[s.Host()], p.flying[s.Host()])
+	return this
 }
 
-func (p *post) end(host string) {
+func (p *post) end(s *sending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.flying[host]--
+	p.flying[s.host]--
 }
 
 func (p *post) answer(id string) belfry.Outcome {
@@ -216,7 +235,7 @@ func (p *post) to(id string) (sent []sending) {
 	defer p.mu.Unlock()
 	for _, s := range p.sent {
 		if id == "" || s.id == id {
-			sent = append(sent, s)
+			sent = append(sent, *s)
 		}
 	}
 	return sent

@@ -79,7 +79,6 @@ type Engine struct {
 	flight    context.Context // ends attempts in flight, and the patience for commits that fail
 	kill      context.CancelFunc
 	running   sync.WaitGroup
-	closing   sync.Once
 	all       lane // attempts in flight to all push services
 
 	mu     sync.Mutex // guards live, lanes and closed
@@ -278,14 +277,17 @@ func (e *Engine) change(id string) <-chan struct{} {
 // finish, and writes down what they gave. What was not tried yet stays pending
 // in the journal; the next New cancels it.
 func (e *Engine) Close(ctx context.Context) {
-	e.closing.Do(func() {
-		e.mu.Lock()
-		e.closed = true
-		e.mu.Unlock()
-		e.halt()
-		defer context.AfterFunc(ctx, e.kill)()
-		e.running.Wait()
-		e.committer.close()
-		e.kill()
-	})
+	e.mu.Lock()
+	already := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if already {
+		<-e.committer.done
+		return
+	}
+	e.halt()
+	defer context.AfterFunc(ctx, e.kill)()
+	e.running.Wait()
+	e.committer.close()
+	e.kill()
 }
