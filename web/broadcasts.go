@@ -111,6 +111,11 @@ func (s *Server) watchBroadcast(c *gin.Context) error {
 		if err := out.Flush(); err != nil {
 			return nil // the reader has gone
 		}
+		// Over HTTP/2 a deadline ends the stream when it passes, also while
+		// nothing is being written: between events there is none.
+		if err := out.SetWriteDeadline(time.Time{}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

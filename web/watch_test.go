@@ -1,0 +1,57 @@
+package web
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/sender/pushtest"
+)
+
+// A broadcast that waits for a push service says nothing for minutes. Whoever
+// watches it must still be there at its end, over either version of HTTP: the
+// command line takes a stream that breaks for a server that is gone.
+func TestWatchOutlastsSilence(t *testing.T) {
+	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(version, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				service := pushtest.NewMemoryService(t)
+				service.AnswerAny(pushtest.Answer{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"100"}}})
+				h := newRooms(t, service)
+				waiting := service.Subscribe(h.ring.Current().PublicKey)
+				waiting.KeyID = h.ring.Current().ID
+				must(h.store.Import(t.Context(), []belfry.Subscription{waiting}))
+				b := must(h.web.Broadcasts.Launch(t.Context(), belfry.Message{Title: "T"}, belfry.Audience{All: true}))
+
+				server, listener := NewHTTPServer(h.web.Operators(Owner), slog.New(slog.DiscardHandler)), make(pipes)
+				var speaks http.Protocols
+				speaks.SetHTTP1(version == "HTTP/1.1")
+				speaks.SetUnencryptedHTTP2(version == "HTTP/2.0")
+				server.Protocols = &speaks
+				go server.Serve(listener)
+				defer func() { close(listener); server.Close() }()
+				transport := &http.Transport{Protocols: &speaks, DialContext: func(context.Context, string, string) (net.Conn, error) {
+					ours, theirs := net.Pipe()
+					listener <- theirs
+					return ours, nil
+				}}
+				defer transport.CloseIdleConnections()
+
+				began := time.Now()
+				resp := must(transport.RoundTrip(must(http.NewRequestWithContext(t.Context(), "GET", "http://belfry/api/v1/broadcasts/"+b.ID+"/events", nil))))
+				defer resp.Body.Close()
+				got, err := io.ReadAll(resp.Body)
+				if took := time.Since(began); resp.Proto != version || err != nil || took < time.Minute || !strings.Contains(string(got), `"state":"done"`) {
+					t.Errorf("%s ended after %s with %v and %.300s", resp.Proto, took, err, got)
+				}
+			})
+		})
+	}
+}
