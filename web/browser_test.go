@@ -367,3 +367,39 @@ func TestHealth(t *testing.T) {
 		}
 	}
 }
+
+// What a call does not say stays as it is: a page that registers anew without
+// its channels would otherwise leave them all, and a row that moved to the key
+// of the day could not be rung again, since its browser subscribed with another.
+func TestWhatIsNotSaidStays(t *testing.T) {
+	h := newHouse(t)
+	_, subscription := h.browser()
+	var r registered
+	first := h.do(h.public, "POST", "/v1/subscriptions", `{"subscription":`+subscription+`,"channels":["news"]}`, page...)
+	if err := json.Unmarshal([]byte(first.body), &r); err != nil {
+		t.Fatal(first.body, err)
+	}
+	madeWith := h.ring.Current().ID
+	must(h.ring.Rotate())
+	for name, call := range map[string]func() answer{
+		"registered anew": func() answer {
+			return h.do(h.public, "POST", "/v1/subscriptions", `{"subscription":`+subscription+`,"channels":null}`, device(r.Secret)...)
+		},
+		"added by an operator": func() answer { return h.do(h.socket, "POST", "/api/v1/subscriptions", subscription) },
+		"imported":             func() answer { return h.do(h.socket, "POST", "/api/v1/subscriptions/import", subscription) },
+	} {
+		got := call()
+		if stored := must(h.store.Get(t.Context(), r.ID)); got.status >= 300 || stored.KeyID != madeWith || fmt.Sprint(stored.Channels) != "[news]" {
+			t.Errorf("%s: %d %s; key %s, want %s; channels %v", name, got.status, got.body, stored.KeyID, madeWith, stored.Channels)
+		}
+	}
+	// No channels are an empty list, which pages can read, and not null.
+	for range 2 {
+		if got := h.do(h.public, "PUT", "/v1/subscriptions/"+r.ID, `{"channels":[]}`, device(r.Secret)...); !strings.Contains(got.body, `"channels":[]`) {
+			t.Errorf("no channels: %s", got.body)
+		}
+	}
+	if got := h.do(h.public, "PUT", "/v1/subscriptions/"+r.ID, `{"locale":"de"}`, device(r.Secret)...); !strings.Contains(got.body, `"channels":[]`) {
+		t.Errorf("no channels: %s", got.body)
+	}
+}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"strconv"
@@ -44,6 +45,12 @@ type registered struct {
 	Channels []string `json:"channels"`
 }
 
+// registeredAs is the answer about row, without a secret. Pages rely on a list
+// of channels, also when there are none.
+func registeredAs(row belfry.Subscription) registered {
+	return registered{ID: row.ID, Channels: append([]string{}, row.Channels...)}
+}
+
 // register stores a browser's subscription, or brings a known one up to date
 // for whoever holds its secret.
 func (s *Server) register(c *gin.Context) error {
@@ -57,9 +64,6 @@ func (s *Server) register(c *gin.Context) error {
 	if r.Subscription == nil {
 		return belfry.Invalid("subscription", "subscription", "is missing")
 	}
-	if r.Channels == nil {
-		r.Channels = &[]string{}
-	}
 	change, err := s.check(r)
 	if err != nil {
 		return err
@@ -69,9 +73,14 @@ func (s *Server) register(c *gin.Context) error {
 		return err
 	}
 	row := *change.Subscription
-	row.KeyID, row.Channels, row.Origin = s.Keys.Current().ID, *change.Channels, c.GetHeader("Origin")
+	row.Origin = c.GetHeader("Origin")
+	if change.Channels != nil {
+		row.Channels = *change.Channels
+	}
 	if change.KeyID != nil {
 		row.KeyID = *change.KeyID
+	} else {
+		row.KeyID = s.keyOf(c.Request.Context(), row.Endpoint)
 	}
 	if change.Locale != nil {
 		row.Locale = *change.Locale
@@ -83,7 +92,7 @@ func (s *Server) register(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	answer := registered{ID: got.Subscription.ID, Channels: got.Subscription.Channels}
+	answer := registeredAs(got.Subscription)
 	if !got.Created {
 		c.JSON(http.StatusOK, answer)
 		return nil
@@ -115,7 +124,7 @@ func (s *Server) change(c *gin.Context) error {
 	if err != nil {
 		return deniedIfGone(err)
 	}
-	c.JSON(http.StatusOK, registered{ID: row.ID, Channels: row.Channels})
+	c.JSON(http.StatusOK, registeredAs(row))
 	return nil
 }
 
@@ -174,6 +183,17 @@ func (s *Server) checkSubscription(raw jsontext.Value) (belfry.Subscription, err
 		return belfry.Subscription{}, jsonError(err)
 	}
 	return p.Check(s.Hosts)
+}
+
+// keyOf says which key a subscription that does not say so was made with. An
+// endpoint belongs to one key for as long as it lives, so one that is known
+// keeps its own, whatever is current by now; a new one was made with the key
+// that /v1/config names.
+func (s *Server) keyOf(ctx context.Context, e belfry.Endpoint) string {
+	if known, err := s.Subscriptions.ByEndpoint(ctx, e); err == nil && known.KeyID != "" {
+		return known.KeyID
+	}
+	return s.Keys.Current().ID
 }
 
 func (s *Server) knownKey(id string) error {

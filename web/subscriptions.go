@@ -122,7 +122,7 @@ func (s *Server) addSubscription(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := s.readLine(in, importDefaults{keyID: s.Keys.Current().ID})
+	r, err := s.readLine(c.Request.Context(), in, importDefaults{})
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ const (
 type importDefaults struct {
 	channels []string
 	user     string
-	keyID    string
+	keyID    string // empty means the one of each row, where it is known, else the current one
 }
 
 // A refusal is a line that was not imported.
@@ -273,7 +273,7 @@ func (s *Server) importDefaultsOf(c *gin.Context) (d importDefaults, err error) 
 		return d, err
 	}
 	if d.keyID = c.Query("key"); d.keyID == "" {
-		d.keyID = s.Keys.Current().ID
+		return d, nil
 	}
 	return d, s.knownKey(d.keyID)
 }
@@ -323,7 +323,7 @@ func (i *importer) take(text []byte, d importDefaults) error {
 	if len(text) == 0 {
 		return nil
 	}
-	r, err := i.server.readLine(text, d)
+	r, err := i.server.readLine(i.ctx, text, d)
 	if err != nil {
 		i.reject(i.line, asProblem(err).Detail)
 		return nil
@@ -355,7 +355,7 @@ func (i *importer) flush() error {
 }
 
 // readLine checks one line of an import.
-func (s *Server) readLine(text []byte, d importDefaults) (belfry.Subscription, error) {
+func (s *Server) readLine(ctx context.Context, text []byte, d importDefaults) (belfry.Subscription, error) {
 	var l line
 	if err := json.Unmarshal(text, &l); err != nil {
 		return belfry.Subscription{}, jsonError(err)
@@ -377,6 +377,9 @@ func (s *Server) readLine(text []byte, d importDefaults) (belfry.Subscription, e
 	channels, err := belfry.CheckChannels(append(l.Channels, d.channels...))
 	if err != nil {
 		return r, err
+	}
+	if l.KeyID == "" {
+		l.KeyID = s.keyOf(ctx, r.Endpoint)
 	}
 	if err := errors.Join(belfry.CheckUser(l.User), belfry.CheckLocale(l.Locale), belfry.CheckTimeZone(l.TimeZone), s.knownKey(l.KeyID)); err != nil {
 		return r, err
