@@ -52,8 +52,7 @@ func filesOf(folder fs.FS, policy string) (routes []route) {
 		if entry.Name() == "index.html" {
 			at = "/"
 		}
-		file := serveFile(entry.Name(), content, policy)
-		routes = append(routes, route{http.MethodGet, at, anyone, file}, route{http.MethodHead, at, anyone, file})
+		routes = append(routes, route{http.MethodGet, at, anyone, serveFile(entry.Name(), content, policy)})
 	}
 	return routes
 }

@@ -62,11 +62,15 @@ func asProblem(err error) problem {
 		Detail: "something went wrong on the server; its log says what"}
 }
 
-// refuse answers with err and logs what the client was not told.
+// refuse answers with err and logs what the client was not told. When an answer
+// has begun already, the connection breaks: half of it must not look whole.
 func (s *Server) refuse(c *gin.Context, err error) {
 	p := asProblem(err)
 	if p.Status == http.StatusInternalServerError {
 		s.Log.Error("request failed", "route", c.FullPath(), "method", c.Request.Method, "err", err)
+	}
+	if c.Writer.Written() {
+		panic(http.ErrAbortHandler)
 	}
 	body, _ := json.Marshal(p)
 	c.Data(p.Status, "application/problem+json", body)

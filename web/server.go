@@ -154,11 +154,15 @@ func (s *Server) engine(middle ...gin.HandlerFunc) *gin.Engine {
 
 func (s *Server) mount(e *gin.Engine, routes []route) {
 	for _, r := range routes {
-		e.Handle(r.method, r.path, s.allowed(r.role), func(c *gin.Context) {
+		handle := func(c *gin.Context) {
 			if err := r.handle(c); err != nil {
 				s.refuse(c, err)
 			}
-		})
+		}
+		e.Handle(r.method, r.path, s.allowed(r.role), handle)
+		if r.method == http.MethodGet && r.role == anyone { // others may take long to make what HEAD then drops
+			e.Handle(http.MethodHead, r.path, s.allowed(r.role), handle)
+		}
 	}
 }
 

@@ -187,11 +187,12 @@ func (s *Server) exportSubscriptions(c *gin.Context) error {
 	c.Header("Cache-Control", "no-store")
 	out := bufio.NewWriter(c.Writer)
 	for r, err := range s.Subscriptions.All(c.Request.Context(), a) {
-		if err != nil {
-			panic(http.ErrAbortHandler) // half an export must not look whole
+		if err == nil {
+			err = json.MarshalWrite(out, lineOf(r))
 		}
-		if err := json.MarshalWrite(out, lineOf(r)); err != nil {
-			return nil // the reader has gone
+		if err != nil {
+			s.Log.Error("the export was cut off", "err", err)
+			panic(http.ErrAbortHandler) // half an export must not look whole
 		}
 		out.WriteByte('\n')
 	}
