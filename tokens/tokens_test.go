@@ -202,3 +202,31 @@ func TestDamaged(t *testing.T) {
 		t.Errorf("a publisher that became an admin on the disk: %v", err)
 	}
 }
+
+// When nothing more can be written, a good token is still good: it is how an
+// operator gets in to make room. A bad one is still bad.
+func TestFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "belfry.db")
+	store, file := open(t, path)
+	defer file.Close()
+	_, token, err := store.Make(t.Context(), "ops", tokens.Admin, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := file.Begin(false) // keeps old pages in use, so that every write must grow the file
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	file.MaxSize = 1
+	file.AllocSize = 1
+	for err == nil {
+		_, _, err = store.Make(t.Context(), strings.Repeat("x", 100), tokens.Admin, nil, 0)
+	}
+	if info, err := store.Check(t.Context(), token); err != nil || info.Role != tokens.Admin {
+		t.Errorf("a good token on a full disk: %v %v", info, err)
+	}
+	if _, err := store.Check(t.Context(), tokens.Parse("belfry_"+strings.Repeat("A", 43))); !errors.Is(err, belfry.ErrDenied) {
+		t.Errorf("a bad token on a full disk: %v", err)
+	}
+}
