@@ -157,7 +157,7 @@ func (c Serve) AllOrigins(listening net.Addr) []string {
 			scheme = "https"
 		}
 		for _, name := range []string{"127.0.0.1", "localhost"} {
-			all = append(all, scheme+"://"+net.JoinHostPort(name, strconv.Itoa(tcp.Port)))
+			all = append(all, originOf(scheme, name, strconv.Itoa(tcp.Port)))
 		}
 	}
 	slices.Sort(all[min(1, len(all)):])
@@ -233,10 +233,28 @@ func PathsIn(dir string) (Paths, error) {
 	return p, nil
 }
 
-// MakeDir makes the data directory for its owner alone, or checks that it is so.
+// MakeDir makes the data directory and closes it to everybody but its owner. One
+// that others may enter and that holds other things than ours is refused: /tmp
+// or a home that is closed costs more than a wrong --data.
 func (p Paths) MakeDir() error {
 	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
 		return err
+	}
+	info, err := os.Stat(p.Dir)
+	if err != nil || info.Mode().Perm() == 0o700 {
+		return err
+	}
+	there, err := os.ReadDir(p.Dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range there {
+		name, _, _ := strings.Cut(entry.Name(), ".")
+		if !slices.Contains([]string{"belfry", "vapid", "user", "lost+found"}, name) {
+			return &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--data",
+				Text: fmt.Sprintf("%s is open to others and holds %+q; it would be closed to everybody but you", p.Dir, entry.Name()),
+				Hint: "name a directory of its own, such as " + filepath.Join(p.Dir, "belfry-data")}
+		}
 	}
 	return os.Chmod(p.Dir, 0o700)
 }

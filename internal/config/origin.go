@@ -1,9 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/belfry-push/belfry"
@@ -24,17 +27,42 @@ func Origin(where, raw string) (string, error) {
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
 		return wrong("holds more than an origin")
 	}
-	if u.Scheme == "http" && !Loopback(u.Hostname()) {
+	// Browsers compare octet for octet: what they would never send would let nobody in, without a word.
+	host := strings.ToLower(u.Hostname())
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), defaultPort(u.Scheme)), 10, 16)
+	switch addr, notIP := netip.ParseAddr(host); {
+	case strings.Contains(host, "*"):
+		return wrong("must name one site: there are no wildcards")
+	case notIP != nil && !hostName.MatchString(host), notIP == nil && addr.Zone() != "":
+		return wrong("must name the host as browsers send it, in letters, digits, dots and hyphens (xn--… for others)")
+	case err != nil, port == 0, strings.HasSuffix(u.Host, ":"):
+		return wrong("has a port that is not 1 to 65535")
+	case u.Scheme == "http" && !Loopback(host):
 		return wrong("must begin with https://: browsers allow push over http on this machine only")
 	}
-	host := strings.ToLower(u.Host)
-	host = strings.TrimSuffix(host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme])
-	return u.Scheme + "://" + host, nil
+	return originOf(u.Scheme, host, strconv.FormatUint(port, 10)), nil
+}
+
+var hostName = regexp.MustCompile(`^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$`)
+
+func defaultPort(scheme string) string {
+	return map[string]string{"https": "443", "http": "80"}[scheme]
+}
+
+// originOf writes an origin as browsers do, without the scheme's own port.
+func originOf(scheme, host, port string) string {
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port != defaultPort(scheme) {
+		host += ":" + port
+	}
+	return scheme + "://" + host
 }
 
 // Loopback reports whether host can only mean this machine.
 func Loopback(host string) bool {
-	host = strings.Trim(host, "[]")
+	host = strings.ToLower(strings.Trim(host, "[]"))
 	if host == "localhost" {
 		return true
 	}
