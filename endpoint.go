@@ -104,9 +104,12 @@ func NewPushHosts(specs []string) (PushHosts, error) {
 	return hosts, nil
 }
 
+var beforePath = regexp.MustCompile(`^([A-Za-z]+://)?[^/?#]*`)
+
 func parsePushHost(spec string) (PushHost, error) {
 	wrong := func(text string) (PushHost, error) {
-		return PushHost{}, &Error{Kind: ErrInvalid, Code: "push-host", Where: "--push-host " + spec, Text: text,
+		// Who pastes an endpoint here is shown its host alone: the rest is a secret.
+		return PushHost{}, &Error{Kind: ErrInvalid, Code: "push-host", Where: "--push-host " + beforePath.FindString(spec), Text: text,
 			Hint: "write HOST, HOST:PORT, http://127.0.0.1:PORT or HOST=127.0.0.1:PORT"}
 	}
 	h := PushHost{Scheme: "https", Port: "443"}

@@ -245,8 +245,26 @@ func TestNewPushHostsRefuses(t *testing.T) {
 	} {
 		hosts, err := belfry.NewPushHosts([]string{"push.example.net", spec})
 		e := told(t, err, belfry.ErrInvalid, "push-host")
-		if e.Where != "--push-host "+spec || e.Hint == "" || len(hosts.Additions()) > 0 {
+		shown, known := map[string]string{"host/": "host", "host/path": "host", "host?x": "host", "host#x": "host"}[spec]
+		if !known {
+			shown = spec
+		}
+		if e.Where != "--push-host "+shown || e.Hint == "" || len(hosts.Additions()) > 0 {
 			t.Errorf("%q: where %q, hint %q, opens %v", spec, e.Where, e.Hint, hosts.Additions())
+		}
+	}
+}
+
+// Somebody will paste an endpoint where a host belongs. The error goes to a
+// terminal and to the logs of whatever starts the server.
+func TestNewPushHostsHidesEndpoints(t *testing.T) {
+	for _, spec := range []string{
+		"https://updates.push.services.mozilla.com/wpush/v2/SECRET", "updates.push.services.mozilla.com/wpush/v2/SECRET",
+		"https://db5.notify.windows.com/?token=SECRET", "http://10.0.0.1/SECRET", "push.example/SECRET=127.0.0.1:1",
+	} {
+		_, err := belfry.NewPushHosts([]string{spec})
+		if e := told(t, err, belfry.ErrInvalid, "push-host"); strings.Contains(e.Error()+e.Hint, "SECRET") {
+			t.Errorf("%s: %v", spec, e)
 		}
 	}
 }

@@ -205,5 +205,6 @@ func linkOrigin(raw string) (string, error) {
 	case u.Scheme != "https" && u.Scheme != "http" || !isHost(u.Hostname()):
 		return "", wrong
 	}
-	return u.Scheme + "://" + strings.ToLower(u.Host), nil
+	host := strings.ToLower(u.Host)
+	return u.Scheme + "://" + strings.TrimSuffix(host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme]), nil
 }

@@ -83,7 +83,7 @@ func TestMessageCheckRefuses(t *testing.T) {
 // elsewhere tells a stranger who got the message (SEC-31, SEC-32).
 func TestMessageCheckLinks(t *testing.T) {
 	for _, link := range []string{"", "/", "/sale", "/sale?a=b#c", "/ü?ä=ö", "/a//b", "/a:b", "https://app.example", "https://app.example/",
-		"https://APP.example/x", "HTTPS://app.example/x", "https://app.example?x", "https://shop.example/x", "http://localhost:8080/x", "http://[::1]:8080/x"} {
+		"https://APP.example/x", "HTTPS://app.example/x", "https://app.example:443/x", "https://app.example?x", "https://shop.example/x", "http://localhost:8080/x", "http://[::1]:8080/x"} {
 		m := belfry.Message{Title: "T", URL: link, Icon: link, Image: link, Actions: []belfry.Action{{Action: "a", Title: "A", URL: link}}}
 		if err := m.Check(sites); err != nil {
 			t.Errorf("%q: %v", link, err)
