@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -178,6 +181,7 @@ func TestRegistrationRefused(t *testing.T) {
 		{"a key of somebody else", `{"subscription":` + good + `,"keyId":"AAAAAAAAAAAA"}`, 409, "unknown-key"},
 		{"a locale", `{"subscription":` + good + `,"locale":"<b>"}`, 400, "locale"},
 		{"a time zone", `{"subscription":` + good + `,"timeZone":"../etc"}`, 400, "time-zone"},
+		{"nothing at all", `null`, 400, "json"},
 		{"a number for channels", `{"subscription":` + good + `,"channels":3}`, 400, "json"},
 	}
 	for _, row := range endpoints.Rows {
@@ -401,5 +405,57 @@ func TestWhatIsNotSaidStays(t *testing.T) {
 	}
 	if got := h.do(h.public, "PUT", "/v1/subscriptions/"+r.ID, `{"locale":"de"}`, device(r.Secret)...); !strings.Contains(got.body, `"channels":[]`) {
 		t.Errorf("no channels: %s", got.body)
+	}
+}
+
+// Where a registration comes from decides whose share it takes. Nothing but
+// X-Forwarded-For is believed, a trusted proxy's word or not; and a neighbour on
+// the same link, whose address has a zone, is somebody too (SEC-42).
+func TestWhoIsLimited(t *testing.T) {
+	h := newHouse(t, func(c *Config) {
+		c.RegisterLimit = Limit{1, time.Hour}
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	})
+	public := h.web.Public()
+	try := func(remote string, headers ...string) int {
+		_, s := h.browser()
+		req := httptest.NewRequest("POST", "/v1/subscriptions", strings.NewReader(`{"subscription":`+s+`}`))
+		req.RemoteAddr = remote
+		for _, line := range append(headers, page...) {
+			name, value, _ := strings.Cut(line, ": ")
+			req.Header.Add(name, value)
+		}
+		got := httptest.NewRecorder()
+		public.ServeHTTP(got, req)
+		return got.Code
+	}
+	for _, r := range []struct {
+		why, remote, header string
+		status              int
+	}{
+		{"a neighbour on the link", "[fe80::1%eth0]:9", "", 201},
+		{"the same one", "[fe80::2%eth0]:9", "", 429},
+		{"a client of the proxy", "10.0.0.1:9", "X-Forwarded-For: 192.0.2.1", 201},
+		{"the same one, who says more", "10.0.0.1:9", "X-Forwarded-For: 203.0.113.9, 192.0.2.1", 429},
+		{"the proxy itself", "10.0.0.1:9", "", 201},
+		{"a client that the proxy says nothing of", "10.0.0.1:9", "X-Real-Ip: 203.0.113.9", 429},
+	} {
+		if got := try(r.remote, r.header); got != r.status {
+			t.Errorf("%s: %d, want %d", r.why, got, r.status)
+		}
+	}
+}
+
+// A worker or page must not get another type because the machine has tables of
+// its own: Windows asks its registry.
+func TestTypesAreOurs(t *testing.T) {
+	for name, want := range map[string]string{"index.html": "text/html; charset=utf-8", "demo.css": "text/css; charset=utf-8",
+		"sw.js": "text/javascript; charset=utf-8", "icon.png": "image/png"} {
+		usual := mime.TypeByExtension(filepath.Ext(name))
+		mime.AddExtensionType(filepath.Ext(name), "application/x-of-this-machine")
+		if got := contentType(name); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+		mime.AddExtensionType(filepath.Ext(name), usual)
 	}
 }

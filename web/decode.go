@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -30,6 +31,10 @@ func decode[T any](body io.Reader, limit int64) (v T, err error) {
 	}
 	if err := shallow(b); err != nil {
 		return v, jsonError(err)
+	}
+	// null would pass for an object without members, which in places asks for something.
+	if jsontext.Value(b).Kind() == 'n' {
+		return v, belfry.Invalid("json", "body", "must not be a JSON null")
 	}
 	if err := json.Unmarshal(b, &v, json.RejectUnknownMembers(true)); err != nil {
 		return v, jsonError(err)
@@ -65,6 +70,8 @@ func jsonError(err error) error {
 		return belfry.Invalid("unknown-member", place(semantic.JSONPointer), "is not a member that this call knows")
 	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntactic):
 		return belfry.Invalid("json", place(syntactic.JSONPointer), "is given twice")
+	case errors.As(err, &semantic) && semantic.JSONKind == '0' && isNumber(semantic.GoType):
+		return belfry.Invalid("json", place(semantic.JSONPointer), "is a number that is too large or not whole")
 	case errors.As(err, &semantic):
 		return belfry.Invalid("json", place(semantic.JSONPointer), fmt.Sprintf("must not be a JSON %s", semantic.JSONKind))
 	case errors.As(err, &syntactic):
@@ -73,6 +80,13 @@ func jsonError(err error) error {
 		return belfry.Invalid("json", "body", "is empty or cut off")
 	}
 	return belfry.Invalid("json", "body", "is not JSON")
+}
+
+func isNumber(t reflect.Type) bool {
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t != nil && reflect.Int <= t.Kind() && t.Kind() <= reflect.Float64
 }
 
 // place turns a JSON pointer into the dotted form that errors use. Its names

@@ -347,3 +347,19 @@ func TestNoSecretLeaks(t *testing.T) {
 		t.Errorf("a subscription that ended is still there: %d rows", h.count())
 	}
 }
+
+// A call that says nothing must not be taken for one that asks for a new key,
+// and a number that does not fit must be called that.
+func TestNothingAndTooMuch(t *testing.T) {
+	h := newHouse(t)
+	before := h.ring.Current().ID
+	if got := h.do(h.socket, "POST", "/api/v1/keys", "null"); got.status != http.StatusBadRequest || h.ring.Current().ID != before {
+		t.Errorf("null for a key: %d %s", got.status, got.body)
+	}
+	for _, ttl := range []string{"1.5", "1e30", "99999999999999999999"} {
+		got := h.do(h.socket, "POST", "/api/v1/broadcasts", `{"message":{"title":"T","ttl":`+ttl+`},"audience":{"all":true}}`)
+		if got.status != http.StatusBadRequest || !strings.Contains(got.body, "message.ttl: is a number that is too large or not whole") {
+			t.Errorf("ttl %s: %d %s", ttl, got.status, got.body)
+		}
+	}
+}

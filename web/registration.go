@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"net/http"
@@ -208,7 +209,8 @@ func (s *Server) knownKey(id string) error {
 
 // limited takes a registration from the caller's share (SEC-42).
 func (s *Server) limited(c *gin.Context) error {
-	wait, err := s.limiter.allow(c.ClientIP())
+	// gin does not know the zone of a link-local address, and finds none then.
+	wait, err := s.limiter.allow(cmp.Or(c.ClientIP(), c.RemoteIP()))
 	if wait > 0 {
 		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}

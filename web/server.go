@@ -137,7 +137,9 @@ func (s *Server) engine(middle ...gin.HandlerFunc) *gin.Engine {
 	for i, p := range s.TrustedProxies {
 		trusted[i] = p.String()
 	}
-	// gin believes every X-Forwarded-For unless it is told whose (SEC-40).
+	// gin believes every X-Forwarded-For unless it is told whose (SEC-40), and
+	// where that is missing an X-Real-IP, which proxies pass on as a client sent it.
+	e.RemoteIPHeaders = []string{"X-Forwarded-For"}
 	if err := e.SetTrustedProxies(trusted); err != nil {
 		panic(err) // a netip.Prefix always prints as a CIDR
 	}
