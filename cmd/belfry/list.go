@@ -17,7 +17,7 @@ import (
 type listing[T any] struct {
 	path   string
 	query  url.Values
-	limit  int    // 0 means all there are
+	limit  uint   // 0 means all there are
 	none   string // said when the list is empty
 	header []string
 	row    func(T) []string
@@ -81,18 +81,18 @@ func (l listing[T]) printJSON(items iter.Seq2[json.RawMessage, error], out io.Wr
 }
 
 // items yields a list's items from page to page, up to limit unless it is 0.
-func (c *client) items(ctx context.Context, path string, query url.Values, limit int) iter.Seq2[json.RawMessage, error] {
+func (c *client) items(ctx context.Context, path string, query url.Values, limit uint) iter.Seq2[json.RawMessage, error] {
 	return func(yield func(json.RawMessage, error) bool) {
 		q := url.Values{}
 		for name, values := range query {
 			q[name] = values
 		}
 		for left := limit; ; {
-			page := perPage
+			page := uint(perPage)
 			if limit > 0 {
 				page = min(page, left)
 			}
-			q.Set("limit", strconv.Itoa(page))
+			q.Set("limit", strconv.FormatUint(uint64(page), 10))
 			var got struct {
 				Items []json.RawMessage `json:"items"`
 				Next  *string           `json:"next"`
@@ -105,9 +105,11 @@ func (c *client) items(ctx context.Context, path string, query url.Values, limit
 				if !yield(item, nil) {
 					return
 				}
+				if left--; left == 0 {
+					return
+				}
 			}
-			left -= len(got.Items)
-			if got.Next == nil || limit > 0 && left <= 0 {
+			if got.Next == nil {
 				return
 			}
 			q.Set("after", *got.Next)
@@ -116,8 +118,8 @@ func (c *client) items(ctx context.Context, path string, query url.Values, limit
 }
 
 // limitFlag is --limit of a list.
-func limitFlag(c *cobra.Command) *int {
-	return c.Flags().Int("limit", 0, "list no more than this many; 0 lists all")
+func limitFlag(c *cobra.Command) *uint {
+	return c.Flags().Uint("limit", 0, "list no more than this many; 0 lists all")
 }
 
 // show asks for one thing into v, and prints it as the server said it or as told.
