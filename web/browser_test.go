@@ -118,6 +118,14 @@ func TestRegistration(t *testing.T) {
 		t.Errorf("change: %d %s, stored %v", put.status, put.body, moved.Channels)
 	}
 
+	// A browser that moves without saying to which key has subscribed with the one we told it.
+	must(h.ring.Rotate())
+	_, third := h.browser()
+	h.do(h.public, "PUT", "/v1/subscriptions/"+r.ID, `{"subscription":`+third+`}`, device(r.Secret)...)
+	if moved := must(h.store.Get(t.Context(), r.ID)); moved.KeyID != h.ring.Current().ID {
+		t.Errorf("moved after a rotation, made with %s, want %s", moved.KeyID, h.ring.Current().ID)
+	}
+
 	// An answer must not tell which ids exist (SEC-14).
 	for _, method := range []string{"PUT", "DELETE"} {
 		wrong := h.do(h.public, method, "/v1/subscriptions/"+r.ID, `{}`, device(other)...)

@@ -65,7 +65,7 @@ func (s *Server) register(c *gin.Context) error {
 	if r.Subscription == nil {
 		return belfry.Invalid("subscription", "subscription", "is missing")
 	}
-	change, err := s.check(r)
+	change, err := s.check(c.Request.Context(), r)
 	if err != nil {
 		return err
 	}
@@ -74,14 +74,9 @@ func (s *Server) register(c *gin.Context) error {
 		return err
 	}
 	row := *change.Subscription
-	row.Origin = c.GetHeader("Origin")
+	row.KeyID, row.Origin = *change.KeyID, c.GetHeader("Origin")
 	if change.Channels != nil {
 		row.Channels = *change.Channels
-	}
-	if change.KeyID != nil {
-		row.KeyID = *change.KeyID
-	} else {
-		row.KeyID = s.keyOf(c.Request.Context(), row.Endpoint)
 	}
 	if change.Locale != nil {
 		row.Locale = *change.Locale
@@ -115,7 +110,7 @@ func (s *Server) change(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	change, err := s.check(r)
+	change, err := s.check(c.Request.Context(), r)
 	if err != nil {
 		return err
 	}
@@ -142,7 +137,7 @@ func (s *Server) unregister(c *gin.Context) error {
 }
 
 // check turns what a page said into a change that may be stored.
-func (s *Server) check(r registration) (change subscriptions.Change, err error) {
+func (s *Server) check(ctx context.Context, r registration) (change subscriptions.Change, err error) {
 	if r.Subscription != nil {
 		row, err := s.checkSubscription(r.Subscription)
 		if err != nil {
@@ -173,6 +168,10 @@ func (s *Server) check(r registration) (change subscriptions.Change, err error) 
 		}
 	}
 	change.KeyID, change.Locale, change.TimeZone = r.KeyID, r.Locale, r.TimeZone
+	if change.Subscription != nil && change.KeyID == nil {
+		id := s.keyOf(ctx, change.Subscription.Endpoint)
+		change.KeyID = &id
+	}
 	return change, nil
 }
 

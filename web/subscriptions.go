@@ -149,7 +149,7 @@ func (s *Server) changeSubscription(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	change, err := s.check(registration{Channels: in.Channels, Locale: in.Locale, TimeZone: in.TimeZone})
+	change, err := s.check(c.Request.Context(), registration{Channels: in.Channels, Locale: in.Locale, TimeZone: in.TimeZone})
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (s *Server) exportSubscriptions(c *gin.Context) error {
 	if err := unlimited(c); err != nil {
 		return err
 	}
-	s.Log.Info("subscriptions are being exported", "role", caller(c).role)
+	s.Log.Info("subscriptions are being exported")
 	c.Header("Content-Type", "application/x-ndjson")
 	c.Header("Cache-Control", "no-store")
 	out := bufio.NewWriter(c.Writer)

@@ -62,7 +62,9 @@ func (a *app) client() (*client, error) {
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: reachWithin}).DialContext, TLSHandshakeTimeout: reachWithin,
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
-	return &client{http: &http.Client{Transport: transport}, base: strings.TrimSuffix(a.server, "/"), token: a.token, where: a.server}, nil
+	// A redirect would carry the token to wherever it leads.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client{http: &http.Client{Transport: transport, CheckRedirect: stay}, base: strings.TrimSuffix(a.server, "/"), token: a.token, where: a.server}, nil
 }
 
 // ownersClient is a client for calls that the server answers over its socket
@@ -144,6 +146,10 @@ func (c *client) unreached(err error) error {
 	if c.token == "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) {
 		return &belfry.Error{Kind: belfry.ErrBusy, Code: codeNoServer, Text: "no server is running in " + c.where,
 			Hint: "start one with `belfry serve`, or name its directory with --data or its URL with --server"}
+	}
+	if c.token == "" && errors.Is(err, fs.ErrPermission) {
+		return &belfry.Error{Kind: belfry.ErrDenied, Code: codeNoServer, Text: "the server's socket in " + c.where + " belongs to another user",
+			Hint: "run the command as the user who runs `belfry serve`, or use --server with a token"}
 	}
 	return &belfry.Error{Kind: belfry.ErrBusy, Code: codeNoServer, Text: fmt.Sprintf("cannot reach %s: %s", c.where, err),
 		Hint: "check --server and that the server runs with --ops-listen"}

@@ -168,8 +168,13 @@ func (h *house) join(ctx context.Context) (err error) {
 	return err
 }
 
-// finishWithin is how long attempts and requests in flight get at the end.
-const finishWithin = 10 * time.Second
+const (
+	// finishWithin is how long attempts in flight get at the end.
+	finishWithin = 10 * time.Second
+	// requestsWithin is how long requests in flight get after them: no attempt may
+	// use up the time of a visitor who is registering.
+	requestsWithin = 5 * time.Second
+)
 
 // run serves until ctx ends or a listener fails.
 func (h *house) run(ctx context.Context) error {
@@ -215,11 +220,13 @@ func (h *house) start(handler http.Handler, l net.Listener, secure *tls.Config, 
 // then the listeners that never came to serve, and last the file. It ends as
 // well what was built in part.
 func (h *house) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
-	defer cancel()
 	if h.engine != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
 		h.engine.Close(ctx)
+		cancel()
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), requestsWithin)
+	defer cancel()
 	for _, s := range h.servers {
 		if s.Shutdown(ctx) != nil {
 			s.Close()
