@@ -9,10 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
@@ -21,42 +17,45 @@ import (
 // follow shows a broadcast until it has ended, then says how it ended: on
 // stdout, and in the exit code. Interrupted, it detaches.
 func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast) error {
-	resp, err := cl.send(ctx, http.MethodGet, "/api/v1/broadcasts/"+b.ID+"/events", nil)
+	resp, err := cl.send(ctx, http.MethodGet, broadcastPath(b.ID)+"/events", nil)
 	if err != nil {
 		return a.interrupted(ctx, b, err)
 	}
 	defer resp.Body.Close()
-	bar := a.bar(b)
+	bar := a.bar(b.Counts.Targets)
+	defer bar.end()
 	for event, err := range events(resp.Body) {
 		if err != nil {
+			bar.end()
 			return a.interrupted(ctx, b, err)
 		}
-		if err := json.Unmarshal(event, &b); err != nil {
+		var now broadcasts.Broadcast
+		if err := json.Unmarshal(event, &now); err != nil {
 			return unreadable(err)
 		}
-		bar.show(b)
-		if b.Ended() {
+		bar.show(now)
+		if now.Ended() {
 			bar.end()
-			return a.ended(b)
+			return a.ended(now, event)
 		}
 	}
+	bar.end()
 	return a.interrupted(ctx, b, errors.New("the server went away"))
 }
 
 // interrupted tells an operator who pressed Ctrl-C from a server that is gone.
 func (a *app) interrupted(ctx context.Context, b broadcasts.Broadcast, err error) error {
 	if ctx.Err() != nil {
-		fmt.Fprintln(a.err)
 		return a.detached(b)
 	}
 	return &belfry.Error{Kind: belfry.ErrBusy, Code: "lost-sight", Text: fmt.Sprintf("lost sight of broadcast %s: %s", b.ID, err),
 		Hint: fmt.Sprintf("it goes on as long as the server does; see `belfry broadcasts watch %s`", b.ID)}
 }
 
-// ended reports a broadcast that is over.
-func (a *app) ended(b broadcasts.Broadcast) error {
+// ended reports a broadcast that is over; said is what the server said of it.
+func (a *app) ended(b broadcasts.Broadcast, said json.RawMessage) error {
 	if a.json {
-		if err := a.printJSON(b); err != nil {
+		if err := a.printJSON(said); err != nil {
 			return err
 		}
 	} else {
@@ -116,35 +115,6 @@ func events(r io.Reader) func(yield func([]byte, error) bool) {
 		if err := in.Err(); err != nil {
 			yield(nil, err)
 		}
-	}
-}
-
-// A bar shows progress on a terminal, and nothing anywhere else.
-type bar struct{ *progressbar.ProgressBar }
-
-func (a *app) bar(b broadcasts.Broadcast) bar {
-	if !a.onTerminal() {
-		return bar{}
-	}
-	return bar{progressbar.NewOptions(b.Counts.Targets, progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(b.ID),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"), progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())}
-}
-
-// onTerminal reports whether somebody looks at stderr. With --json nobody does.
-func (a *app) onTerminal() bool {
-	f, ok := a.err.(*os.File)
-	return ok && !a.json && term.IsTerminal(int(f.Fd()))
-}
-
-func (b bar) show(now broadcasts.Broadcast) {
-	if b.ProgressBar != nil {
-		b.Set(now.Counts.Targets - now.Counts.Pending)
-	}
-}
-
-func (b bar) end() {
-	if b.ProgressBar != nil {
-		b.Finish()
 	}
 }
 

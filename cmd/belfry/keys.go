@@ -81,7 +81,7 @@ func (a *app) keyAdded(k keyRow) error {
 }
 
 func (a *app) keysImportCommand() *cobra.Command {
-	return &cobra.Command{Use: "import FILE", Short: "Import a key pair that browsers subscribed with", Args: args(cobra.ExactArgs(1)),
+	return &cobra.Command{Use: "import FILE|-", Short: "Import a key pair that browsers subscribed with", Args: args(cobra.ExactArgs(1)),
 		Long: `Import a key pair from FILE, or from standard input when FILE is -: either
 {"publicKey","privateKey"} as "web-push generate-vapid-keys --json" prints it, or PEM.
 
@@ -163,7 +163,7 @@ func (a *app) keysExportCommand() *cobra.Command {
 		Long: "Export a key pair, by default the current one, as web-push prints it.\n\nWhoever has it can ring every browser that subscribed with it: keep it as you keep a password.",
 	}
 	asPEM := c.Flags().Bool("pem", false, "write PEM (PKCS #8) instead of JSON")
-	out := c.Flags().String("out", "", "write to this new file, for its owner alone, instead of standard output")
+	out := c.Flags().String("out", "", "write to this new `FILE`, for its owner alone, instead of standard output")
 	c.RunE = func(c *cobra.Command, given []string) error {
 		id := "current"
 		if len(given) > 0 {

@@ -119,7 +119,7 @@ func (c *client) items(ctx context.Context, path string, query url.Values, limit
 
 // limitFlag is --limit of a list.
 func limitFlag(c *cobra.Command) *uint {
-	return c.Flags().Uint("limit", 0, "list no more than this many; 0 lists all")
+	return c.Flags().Uint("limit", 0, "list no more than `N`; 0 lists all")
 }
 
 // show asks for one thing into v, and prints it as the server said it or as told.

@@ -105,6 +105,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "belfry",
 		Short:         "Belfry rings for websites: background notifications and live messages from one binary",
+		Example:       "  belfry serve                                  and open the demo page that it names\n  belfry send --title Hello --channel news      in a second terminal",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          ofGroup,
@@ -120,20 +121,40 @@ func (a *app) root() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	flags := root.PersistentFlags()
-	flags.Var(&a.data, "data", "the data directory, where a running server has its socket")
-	flags.StringVar(&a.server, "server", "", "URL of a server on another machine (needs --token)")
-	flags.StringVar(&a.token, "token", "", "token for --server; better given as BELFRY_TOKEN")
-	flags.StringVar(&a.caFile, "server-ca", "", "certificate authority of --server, PEM, where the system does not know it")
+	flags.Var(&a.data, "data", "the data directory `DIR`, where a running server has its socket")
+	flags.StringVar(&a.server, "server", "", "`URL` of a server on another machine; needs --token")
+	flags.StringVar(&a.token, "token", "", "`token` for --server; better given as BELFRY_TOKEN, which nobody sees in a list of processes")
+	flags.StringVar(&a.caFile, "server-ca", "", "`FILE` with the certificate authority of --server, PEM, where the system does not know it")
 	flags.BoolVar(&a.json, "json", false, "print JSON on stdout")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return wrongUsage(c, err) })
-	root.AddCommand(a.serveCommand(), a.sendCommand(), a.broadcastsCommand(), a.subscriptionsCommand(), a.keysCommand(), a.tokensCommand(),
-		a.backupCommand(), a.pushserviceCommand(), a.versionCommand())
+	root.AddGroup(&cobra.Group{ID: "ring", Title: "Ring:"}, &cobra.Group{ID: "run", Title: "Run a server:"})
+	for group, commands := range map[string][]*cobra.Command{
+		"ring": {a.sendCommand(), a.broadcastsCommand(), a.subscriptionsCommand()},
+		"run":  {a.serveCommand(), a.keysCommand(), a.tokensCommand(), a.backupCommand(), a.pushserviceCommand()},
+		"":     {a.versionCommand()},
+	} {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
 	return root
 }
 
 // wrongUsage is err with the way to the command's help.
 func wrongUsage(c *cobra.Command, err error) error {
 	return exit{exitUsage, &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Text: err.Error(), Hint: "see `" + c.CommandPath() + " --help`"}}
+}
+
+// noClient leaves the flags by which a server is found out of the help of a
+// command that talks to none.
+func noClient(c *cobra.Command) {
+	c.SetUsageFunc(func(c *cobra.Command) error {
+		for _, name := range []string{"server", "server-ca", "token"} {
+			c.InheritedFlags().Lookup(name).Hidden = true
+		}
+		return c.Parent().UsageFunc()(c)
+	})
 }
 
 // helps is what a command does that has only commands of its own.

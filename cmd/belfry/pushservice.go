@@ -24,10 +24,11 @@ It takes the place of the browser vendors' services, so that belfry and a stock
 Firefox work together without a network, and it is stricter than they are. It
 prints how to start both against it.`}
 	var cfg pushtest.Config
-	c.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:8090", "where it listens; a loopback address")
+	c.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:8090", "`HOST:PORT` to listen on, of this machine")
 	c.Flags().BoolVar(&cfg.TLS, "tls", false, "serve HTTPS and HTTP/2, with a certificate authority made for this run")
-	c.Flags().StringVar(&cfg.Dir, "dir", "", "keep browsers, subscriptions and waiting messages here over a restart")
-	ca := c.Flags().String("ca-out", "", "write the certificate authority to this file, PEM; needs --tls")
+	c.Flags().StringVar(&cfg.Dir, "dir", "", "keep browsers, subscriptions and waiting messages in `DIR` over a restart")
+	ca := c.Flags().String("ca-out", "", "write the certificate authority to `FILE`, PEM; needs --tls")
+	noClient(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if cfg.TLS != (*ca != "") {
 			return wrongUsage(c, fmt.Errorf("--tls and --ca-out go together"))

@@ -30,6 +30,7 @@ Without flags it serves this machine alone, with a demo page to try. For a site:
 Every flag can be given as BELFRY_ and its name in capitals, such as
 BELFRY_PUBLIC_URL; lists are separated by commas, and a flag wins.`}
 	read := config.ServeFlags(c.Flags())
+	noClient(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := read()
 		if err != nil {

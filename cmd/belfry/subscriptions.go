@@ -34,8 +34,8 @@ type subscription struct {
 
 // selection is the ?channel= and ?user= of two flags, of which one may be used.
 func selection(c *cobra.Command) func() (url.Values, error) {
-	channels := c.Flags().StringSlice("channel", nil, "only who listens to this channel; may be repeated")
-	users := c.Flags().StringSlice("user", nil, "only this user's devices; may be repeated")
+	channels := c.Flags().StringSlice("channel", nil, "only who listens to this `channel`; may be repeated")
+	users := c.Flags().StringSlice("user", nil, "only this `user`'s devices; may be repeated")
 	return func() (url.Values, error) {
 		if len(*channels) > 0 && len(*users) > 0 {
 			return nil, wrongUsage(c, errors.New("--channel and --user do not go together"))

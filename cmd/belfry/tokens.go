@@ -27,10 +27,10 @@ func (a *app) tokensNewCommand() *cobra.Command {
 A publisher may send to the channels it names and watch what was sent to them; an
 admin may do everything but see private keys.`,
 		Example: "  belfry tokens new --name newsroom --role publisher --channel news --expires 720h"}
-	name := c.Flags().String("name", "", "whose token it is, for the list")
-	role := c.Flags().String("role", "", "publisher or admin")
-	channels := c.Flags().StringSlice("channel", nil, "a channel that a publisher may ring; may be repeated")
-	expires := c.Flags().Duration("expires", 0, "how long it is good for, such as 720h; 0 means until it is revoked")
+	name := c.Flags().String("name", "", "`name` of whoever gets it, for the list")
+	role := c.Flags().String("role", "", "`role`: publisher or admin")
+	channels := c.Flags().StringSlice("channel", nil, "a `channel` that a publisher may ring; may be repeated")
+	expires := c.Flags().Duration("expires", 0, "a `duration` that it is good for, such as 720h; 0 means until it is revoked")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cl, err := a.client()
 		if err != nil {

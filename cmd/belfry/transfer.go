@@ -10,14 +10,13 @@ import (
 	"net/url"
 	"os"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/belfry-push/belfry"
 )
 
 func (a *app) importCommand() *cobra.Command {
-	c := &cobra.Command{Use: "import FILE", Short: "Import subscriptions, one JSON object a line", Args: args(cobra.ExactArgs(1)),
+	c := &cobra.Command{Use: "import FILE|-", Short: "Import subscriptions, one JSON object a line", Args: args(cobra.ExactArgs(1)),
 		Long: `Import subscriptions from FILE, or from standard input when FILE is -.
 
 Each line is one JSON object as PushSubscription.toJSON() gives it in a browser,
@@ -25,9 +24,9 @@ and may hold channels, user, locale, timeZone, origin and keyId besides.
 Lines that are wrong are refused by number and reason, and the rest goes on;
 the exit code is 1 then. Saying a line twice is saying it once.`,
 		Example: "  belfry subscriptions import subscriptions.ndjson --channel news\n  belfry subscriptions export --data old | belfry subscriptions import - --data new"}
-	channels := c.Flags().StringSlice("channel", nil, "a channel that all of them listen to; may be repeated")
-	user := c.Flags().String("user", "", "the user of rows that name none")
-	key := c.Flags().String("key", "", "id of the VAPID key that rows were made with which name none (default the current key)")
+	channels := c.Flags().StringSlice("channel", nil, "a `channel` that all of them listen to; may be repeated")
+	user := c.Flags().String("user", "", "the `user` of rows that name none")
+	key := c.Flags().String("key", "", "`ID` of the VAPID key that rows were made with which name none (default the current key)")
 	c.RunE = func(c *cobra.Command, given []string) error {
 		q := url.Values{"channel": *channels}
 		for name, value := range map[string]string{"user": *user, "key": *key} {
@@ -99,7 +98,7 @@ type importLine struct {
 func (l importLine) isSum() bool { return l.Imported != nil && l.Updated != nil && l.Refused != nil }
 
 // readImport shows refusals as they come and returns the sums.
-func (a *app) readImport(body io.Reader, m meter) (importLine, error) {
+func (a *app) readImport(body io.Reader, m bar) (importLine, error) {
 	in := bufio.NewScanner(body)
 	in.Buffer(nil, 1<<20)
 	for in.Scan() {
@@ -180,34 +179,4 @@ func cutOff(what string, err error) error {
 		err = errors.New("the server broke off; its log says why")
 	}
 	return fmt.Errorf("%s is not whole: %w", what, err)
-}
-
-// A meter shows on a terminal how much of a file has been read.
-type meter struct{ *progressbar.ProgressBar }
-
-func (a *app) meter(size int64, doing string) meter {
-	if !a.onTerminal() {
-		return meter{}
-	}
-	return meter{progressbar.NewOptions64(size, progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(doing),
-		progressbar.OptionShowBytes(true), progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish())}
-}
-
-func (m meter) reads(r io.Reader) io.Reader {
-	if m.ProgressBar == nil {
-		return r
-	}
-	return io.TeeReader(r, m)
-}
-
-func (m meter) clear() {
-	if m.ProgressBar != nil {
-		m.Clear()
-	}
-}
-
-func (m meter) end() {
-	if m.ProgressBar != nil {
-		m.Finish()
-	}
 }

@@ -41,20 +41,20 @@ type Serve struct {
 // ServeFlags adds the flags of serve to fs and returns what reads them, once
 // they are parsed, into a checked Serve.
 func ServeFlags(fs *pflag.FlagSet) func() (Serve, error) {
-	listen := fs.String("listen", "127.0.0.1:8080", "where browsers reach the server")
-	public := fs.String("public-url", "", "where browsers reach it from outside, such as https://ring.example.com")
-	origins := fs.StringSlice("origin", nil, "a site that may register visitors; may be repeated")
-	subject := fs.String("subject", "", "mailto: or https: address by which push services reach you")
-	ops := fs.String("ops-listen", "", "where operators reach the server with a token, HOST:PORT")
-	cert := fs.String("tls-cert", "", "certificate chain, PEM")
-	key := fs.String("tls-key", "", "its private key, PEM")
-	proxies := fs.StringSlice("trusted-proxy", nil, "proxy whose X-Forwarded-For is believed, CIDR; may be repeated")
-	limit := fs.String("register-limit", "10/min", "registrations of one address, N/s, N/min, N/h, or off")
-	hosts := fs.StringSlice("push-host", nil, "one more push service, HOST[:PORT], http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
-	ca := fs.String("push-ca", "", "one more certificate authority for push services, PEM")
-	engine := fs.String("engine", "native", "what seals messages: native or webpush-go")
+	listen := fs.String("listen", "127.0.0.1:8080", "`HOST:PORT` where browsers reach the server")
+	public := fs.String("public-url", "", "`URL` at which browsers reach it from outside, such as https://ring.example.com")
+	origins := fs.StringSlice("origin", nil, "a `site` that may register visitors, such as https://www.example.com; may be repeated")
+	subject := fs.String("subject", "", "`address` by which push services reach you, https: or mailto:")
+	ops := fs.String("ops-listen", "", "`HOST:PORT` where operators reach the server with a token")
+	cert := fs.String("tls-cert", "", "`FILE` with the certificate chain, PEM")
+	key := fs.String("tls-key", "", "`FILE` with its private key, PEM")
+	proxies := fs.StringSlice("trusted-proxy", nil, "`CIDR` of a proxy whose X-Forwarded-For is believed; may be repeated")
+	limit := fs.String("register-limit", "10/min", "`limit` on registrations of one address: N/s, N/min, N/h, or off")
+	hosts := fs.StringSlice("push-host", nil, "one more push service, `HOST[:PORT]`; for development also http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
+	ca := fs.String("push-ca", "", "`FILE` with one more certificate authority for push services, PEM")
+	engine := fs.String("engine", "native", "`name` of what seals messages: native or webpush-go")
 	demo := fs.Bool("demo", false, "serve the demo page at / even with --public-url")
-	level := fs.String("log-level", "info", "debug, info, warn or error")
+	level := fs.String("log-level", "info", "`level` of what is logged: debug, info, warn or error")
 	return func() (Serve, error) {
 		c := Serve{Listen: *listen, PublicURL: *public, Origins: *origins, Subject: *subject, OpsListen: *ops, TLSCert: *cert,
 			TLSKey: *key, PushCA: *ca, Engine: *engine, Demo: *demo, LogLevel: *level}
@@ -142,8 +142,9 @@ func hostOf(authority string) string {
 	return authority
 }
 
-// AllOrigins is every site that may register, once the port is known: that of
-// --public-url first, then --origin, and on loopback the server's own.
+// AllOrigins is every site that may register, once the port is known, each once:
+// that of --public-url first, then --origin, and on loopback the server's own. The
+// first is the site of rows that name none.
 func (c Serve) AllOrigins(listening net.Addr) []string {
 	var all []string
 	if c.PublicURL != "" {
@@ -160,8 +161,13 @@ func (c Serve) AllOrigins(listening net.Addr) []string {
 			all = append(all, originOf(scheme, name, strconv.Itoa(tcp.Port)))
 		}
 	}
-	slices.Sort(all[min(1, len(all)):])
-	return slices.Compact(all)
+	if len(all) == 0 {
+		return nil
+	}
+	first, rest := all[0], all[1:]
+	rest = slices.DeleteFunc(rest, func(o string) bool { return o == first })
+	slices.Sort(rest)
+	return append([]string{first}, slices.Compact(rest)...)
 }
 
 // ShowsDemo reports whether / is the demo page.

@@ -24,7 +24,7 @@ func Origin(where, raw string) (string, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return wrong("is not an origin")
 	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Path != "" && u.Path != "/" {
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Path != "" && u.Path != "/" {
 		return wrong("holds more than an origin")
 	}
 	// Browsers compare octet for octet: what they would never send would let nobody in, without a word.
@@ -39,6 +39,9 @@ func Origin(where, raw string) (string, error) {
 		return wrong("has a port that is not 1 to 65535")
 	case u.Scheme == "http" && !Loopback(host):
 		return wrong("must begin with https://: browsers allow push over http on this machine only")
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		host = addr.String() // [2001:DB8::0:1] is [2001:db8::1] in a browser
 	}
 	return originOf(u.Scheme, host, strconv.FormatUint(port, 10)), nil
 }
