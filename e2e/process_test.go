@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"regexp"
@@ -63,7 +64,10 @@ func start(ctx context.Context, t *testing.T, name string, cmd *exec.Cmd, ready 
 func (p *process) end(ctx context.Context, t *testing.T, sig ...os.Signal) int {
 	t.Helper()
 	for _, s := range sig {
-		if err := p.cmd.Process.Signal(s); err != nil {
+		if err := p.cmd.Process.Signal(s); errors.Is(err, os.ErrProcessDone) {
+			<-p.ended
+			t.Fatalf("%s ended before it was asked to: %v", p.name, p.cmd.ProcessState)
+		} else if err != nil {
 			t.Fatalf("%s: %v", p.name, err)
 		}
 	}
