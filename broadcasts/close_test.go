@@ -367,7 +367,7 @@ func TestCloseWaitsForDeafAttempts(t *testing.T) {
 }
 
 // What was found out is written soon, and many at a time: a crash repeats
-// little, and no disk is asked for an fsync for each row (design decision 6).
+// little, and no disk is asked for an fsync for each row.
 func TestCommitsAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBell(t)

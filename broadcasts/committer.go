@@ -9,7 +9,7 @@ import (
 const (
 	// One transaction takes at most this many rows or this long, whichever comes
 	// first: what a crash repeats or forgets is bounded by it, and nothing
-	// commits per row (design decision 6).
+	// commits per row.
 	maxBatch = 256
 	maxDelay = 200 * time.Millisecond
 	// retryCommit is how long a commit that failed, on a full disk say, is left

@@ -2,11 +2,8 @@ package broadcasts
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"go.etcd.io/bbolt"
 
@@ -79,7 +76,7 @@ func (j *BoltJournal) Create(_ context.Context, b Broadcast) error {
 		if err := boltfile.Room(tx); err != nil {
 			return err
 		}
-		value, err := seal(stored{b.Launch, b.Launch.Until})
+		value, err := boltfile.Seal(stored{b.Launch, b.Launch.Until})
 		if err != nil {
 			return err
 		}
@@ -159,7 +156,7 @@ type stored struct {
 }
 
 func putProgress(tx *bbolt.Tx, b Broadcast) error {
-	value, err := seal(b.Progress)
+	value, err := boltfile.Seal(b.Progress)
 	if err != nil {
 		return err
 	}
@@ -179,34 +176,12 @@ func read(tx *bbolt.Tx, id []byte) (Broadcast, error) {
 	}
 	var s stored
 	var b Broadcast
-	if !unseal(launch, &s) || !unseal(progress, &b.Progress) {
+	if errors.Join(boltfile.Unseal(launch, &s), boltfile.Unseal(progress, &b.Progress)) != nil {
 		return Broadcast{}, &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Where: "broadcast " + string(id),
 			Text: "is damaged in the database", Hint: "keep a copy of the file as it is, and restore it from a backup"}
 	}
 	b.Launch, b.Until = s.Launch, s.Until
 	return b, nil
-}
-
-// version is the first octet of every record of this package.
-const version = 1
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// seal writes version, CRC-32C and JSON.
-func seal(v any) ([]byte, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	record := binary.BigEndian.AppendUint32([]byte{version}, crc32.Checksum(b, castagnoli))
-	return append(record, b...), nil
-}
-
-// unseal reads what seal wrote, and reports false for all else: a bit that
-// flipped on the disk must not become a number that an operator believes.
-func unseal(record []byte, v any) bool {
-	return len(record) >= 5 && record[0] == version && binary.BigEndian.Uint32(record[1:]) == crc32.Checksum(record[5:], castagnoli) &&
-		json.Unmarshal(record[5:], v) == nil
 }
 
 // wrap names the room; a full disk keeps the words that say what to do.
