@@ -128,7 +128,7 @@ func photograph(ctx context.Context, t *testing.T, browser *Firefox) {
 	if path == "" {
 		return
 	}
-	picture, err := browser.Photograph(ctx, 1100, 1150)
+	picture, err := browser.Photograph(ctx, 1100, 1020)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(path), 0o755)
 	}
