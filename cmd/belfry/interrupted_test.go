@@ -161,22 +161,24 @@ func TestBackupOfNoUse(t *testing.T) {
 		name, text string
 		kind       byte
 	}
+	const whole, early, late = 0, 1, 2 // when the connection breaks: late is behind the archive's end
 	for name, tt := range map[string]struct {
 		files []file
-		cut   bool
+		cut   int
 		want  string
 	}{
-		"cut off":      {[]file{{"belfry.db", "x", tar.TypeReg}}, true, "the server broke off"},
-		"cut at end":   {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}}, true, "the server broke off"},
-		"no keys":      {[]file{{"belfry.db", "x", tar.TypeReg}}, false, "the server sent no vapid.json"},
-		"nothing":      {nil, false, "the server sent no belfry.db"},
-		"outside":      {[]file{{"../vapid.json", "{}", tar.TypeReg}}, false, `the server sent "../vapid.json"`},
-		"root":         {[]file{{"/tmp/vapid.json", "{}", tar.TypeReg}}, false, `the server sent "/tmp/vapid.json"`},
-		"other":        {[]file{{"notes.txt", "x", tar.TypeReg}}, false, `the server sent "notes.txt"`},
-		"link":         {[]file{{"belfry.db", "", tar.TypeSymlink}}, false, `the server sent "belfry.db"`},
-		"directory":    {[]file{{"belfry.db", "", tar.TypeDir}}, false, "which is no part of a backup"},
-		"twice":        {[]file{{"belfry.db", "x", tar.TypeReg}, {"belfry.db", "x", tar.TypeReg}}, false, `the server sent "belfry.db"`},
-		"broken files": {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}}, false, "the backup is of no use: "},
+		"cut off":      {[]file{{"belfry.db", "x", tar.TypeReg}}, early, "the server broke off"},
+		"cut at end":   {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}}, early, "the server broke off"},
+		"cut late":     {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}}, late, "the server broke off"},
+		"no keys":      {[]file{{"belfry.db", "x", tar.TypeReg}}, whole, "the server sent no vapid.json"},
+		"nothing":      {nil, whole, "the server sent no belfry.db"},
+		"outside":      {[]file{{"../vapid.json", "{}", tar.TypeReg}}, whole, `the server sent "../vapid.json"`},
+		"root":         {[]file{{"/tmp/vapid.json", "{}", tar.TypeReg}}, whole, `the server sent "/tmp/vapid.json"`},
+		"other":        {[]file{{"notes.txt", "x", tar.TypeReg}}, whole, `the server sent "notes.txt"`},
+		"link":         {[]file{{"belfry.db", "", tar.TypeSymlink}}, whole, `the server sent "belfry.db"`},
+		"directory":    {[]file{{"belfry.db", "", tar.TypeDir}}, whole, "which is no part of a backup"},
+		"twice":        {[]file{{"belfry.db", "x", tar.TypeReg}, {"belfry.db", "x", tar.TypeReg}}, whole, `the server sent "belfry.db"`},
+		"broken files": {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}}, whole, "the backup is of no use: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -187,11 +189,13 @@ func TestBackupOfNoUse(t *testing.T) {
 					fmt.Fprint(out, f.text)
 				}
 				out.Flush()
+				if tt.cut != early {
+					out.Close()
+				}
 				w.(http.Flusher).Flush()
-				if tt.cut {
+				if tt.cut != whole {
 					panic(http.ErrAbortHandler)
 				}
-				out.Close()
 			})
 			got := belfryIn(t.Context(), dir, "backup", filepath.Join(dir, "copies", "monday"))
 			if got.code != exitFailed || got.out != "" || !strings.Contains(got.err, tt.want) {
