@@ -119,7 +119,7 @@ func (s *Store) Make(_ context.Context, name string, role Role, channels []strin
 		return Info{}, Token{}, err
 	}
 	token, now := newToken(), time.Now().UTC().Truncate(time.Millisecond)
-	info := Info{ID: id.New(), Name: name, Role: role, Channels: channels, Prefix: token.Prefix(), Created: now}
+	info := Info{ID: id.New(), Name: name, Role: role, Channels: append([]string{}, channels...), Prefix: token.Prefix(), Created: now}
 	if lifetime > 0 {
 		expires := now.Add(lifetime)
 		info.Expires = &expires

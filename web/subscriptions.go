@@ -20,23 +20,28 @@ import (
 	"github.com/belfry-push/belfry/subscriptions"
 )
 
-// A row is a subscription as an operator sees it: never its endpoint (SEC-23).
-type row struct {
-	ID       string    `json:"id"`
-	Host     string    `json:"host"`
-	Channels []string  `json:"channels"`
-	User     string    `json:"user"`
-	Locale   string    `json:"locale"`
-	TimeZone string    `json:"timeZone"`
-	Origin   string    `json:"origin"`
-	KeyID    string    `json:"keyId"`
-	Imported bool      `json:"imported"`
-	Created  time.Time `json:"created"`
-	Seen     time.Time `json:"seen"`
+// A Row is a subscription as an operator sees it: never its endpoint (SEC-23).
+type Row struct {
+	ID       string     `json:"id"`
+	Host     string     `json:"host"`
+	Channels []string   `json:"channels"`
+	User     string     `json:"user"`
+	Locale   string     `json:"locale"`
+	TimeZone string     `json:"timeZone"`
+	Origin   string     `json:"origin"`
+	KeyID    string     `json:"keyId"`
+	Imported bool       `json:"imported"`
+	Created  time.Time  `json:"created"`
+	Seen     *time.Time `json:"seen"` // when its browser was last heard of; null for never
 }
 
-func rowOf(s belfry.Subscription) row {
-	return row{s.ID, s.Host(), append([]string{}, s.Channels...), s.User, s.Locale, s.TimeZone, s.Origin, s.KeyID, s.Imported, s.Created, s.Seen}
+func rowOf(s belfry.Subscription) Row {
+	r := Row{ID: s.ID, Host: s.Host(), Channels: append([]string{}, s.Channels...), User: s.User, Locale: s.Locale,
+		TimeZone: s.TimeZone, Origin: s.Origin, KeyID: s.KeyID, Imported: s.Imported, Created: s.Created}
+	if !s.Seen.IsZero() {
+		r.Seen = &s.Seen
+	}
+	return r
 }
 
 // A line is a subscription as import and export write it: what
@@ -85,7 +90,7 @@ func (s *Server) listSubscriptions(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	items := make([]row, len(rows))
+	items := make([]Row, len(rows))
 	for i, r := range rows {
 		items[i] = rowOf(r)
 	}
@@ -230,6 +235,15 @@ type refusal struct {
 	Reason string `json:"reason"`
 }
 
+// importSums is the last line of an import's answer.
+type importSums struct {
+	Imported int    `json:"imported"`
+	Updated  int    `json:"updated"`
+	Refused  int    `json:"refused"`
+	Stopped  string `json:"stopped,omitempty"` // why it could not go on
+	Line     int    `json:"line,omitzero"`     // with stopped: where
+}
+
 // importSubscriptions reads one JSON object a line and goes on behind lines
 // that are wrong. It answers with a line for each refusal as it meets it, and
 // with the sums at the end, so that neither side holds the whole.
@@ -253,16 +267,16 @@ func (s *Server) importSubscriptions(c *gin.Context) error {
 		return errors.Join(err, rc.Flush())
 	}
 	imp := importer{server: s, ctx: c.Request.Context(), refuse: func(r refusal) { say(r) }}
-	sum := gin.H{}
-	if err := imp.read(c.Request.Body, defaults); err != nil {
+	err = imp.read(c.Request.Body, defaults)
+	sums := importSums{Imported: imp.sum.Created, Updated: imp.sum.Updated, Refused: imp.refused}
+	if err != nil {
 		p := asProblem(err)
 		if p.Status == http.StatusInternalServerError {
 			s.Log.Error("import stopped", "err", err)
 		}
-		sum["stopped"], sum["line"] = p.Detail, imp.line
+		sums.Stopped, sums.Line = p.Detail, imp.line
 	}
-	sum["imported"], sum["updated"], sum["refused"] = imp.sum.Created, imp.sum.Updated, imp.refused
-	return say(sum)
+	return say(sums)
 }
 
 func (s *Server) importDefaultsOf(c *gin.Context) (d importDefaults, err error) {

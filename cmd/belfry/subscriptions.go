@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/belfry-push/belfry/web"
 )
 
 func (a *app) subscriptionsCommand() *cobra.Command {
@@ -15,21 +16,6 @@ func (a *app) subscriptionsCommand() *cobra.Command {
 	c.AddCommand(a.subscriptionsListCommand(), a.subscriptionsCountCommand(), a.subscriptionsShowCommand(), a.subscriptionsRemoveCommand(),
 		a.importCommand(), a.exportCommand())
 	return c
-}
-
-// A subscription is a row as the server shows it: never its endpoint (SEC-23).
-type subscription struct {
-	ID       string    `json:"id"`
-	Host     string    `json:"host"`
-	Channels []string  `json:"channels"`
-	User     string    `json:"user"`
-	Locale   string    `json:"locale"`
-	TimeZone string    `json:"timeZone"`
-	Origin   string    `json:"origin"`
-	KeyID    string    `json:"keyId"`
-	Imported bool      `json:"imported"`
-	Created  time.Time `json:"created"`
-	Seen     time.Time `json:"seen"`
 }
 
 // selection is the ?channel= and ?user= of two flags, of which one may be used.
@@ -53,11 +39,11 @@ func (a *app) subscriptionsListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return listing[subscription]{
+		return listing[web.Row]{
 			path: subscriptionsPath, query: q, limit: *limit, none: "nobody is registered",
 			header: []string{"ID", "PUSH SERVICE", "CHANNELS", "USER", "CREATED", "SEEN"},
-			row: func(s subscription) []string {
-				return []string{s.ID, s.Host, short(names(s.Channels), 40), short(dash(s.User), 40), stamp(&s.Created), stamp(&s.Seen)}
+			row: func(s web.Row) []string {
+				return []string{s.ID, s.Host, short(names(s.Channels), 40), short(dash(s.User), 40), stamp(&s.Created), stamp(s.Seen)}
 			},
 		}.print(c.Context(), a)
 	}
@@ -86,21 +72,22 @@ func (a *app) subscriptionsCountCommand() *cobra.Command {
 func (a *app) subscriptionsShowCommand() *cobra.Command {
 	return &cobra.Command{Use: "show ID", Short: "Show what is known of one", Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error {
-			var s subscription
-			return a.show(c.Context(), subscriptionPath(given[0]), &s, func() { facts(a.out, s.facts()) })
+			var s web.Row
+			return a.show(c.Context(), subscriptionPath(given[0]), &s, func() { facts(a.out, about(s)) })
 		}}
 }
 
 func subscriptionPath(id string) string { return subscriptionsPath + "/" + url.PathEscape(id) }
 
-func (s subscription) facts() [][2]string {
+// about is a subscription, one fact a line.
+func about(s web.Row) [][2]string {
 	from := "its browser"
 	if s.Imported {
 		from = "an import"
 	}
 	return [][2]string{{"id", s.ID}, {"push service", s.Host}, {"channels", names(s.Channels)}, {"user", dash(s.User)},
 		{"locale", s.Locale}, {"time zone", s.TimeZone}, {"origin", s.Origin}, {"key", s.KeyID},
-		{"came from", from}, {"created", stamp(&s.Created)}, {"seen", stamp(&s.Seen)}}
+		{"came from", from}, {"created", stamp(&s.Created)}, {"seen", stamp(s.Seen)}}
 }
 
 func (a *app) subscriptionsRemoveCommand() *cobra.Command {
