@@ -387,6 +387,30 @@ func TestCommitsAreGathered(t *testing.T) {
 	})
 }
 
+// Broadcasts that end at one time end in few commits.
+func TestManyEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t)
+		ids := b.people.join(100, "push.example")
+		b.post.slow["push.example"] = time.Second
+		var all []broadcasts.Broadcast
+		for _, id := range ids {
+			all = append(all, b.launch(hello(time.Hour), belfry.Audience{Subscriptions: []string{id}}))
+		}
+		b.journal.fail(errBroken) // a slow disk, while everything ends
+		time.Sleep(3 * time.Second)
+		b.journal.fail(nil)
+		for _, launched := range all {
+			if last := b.end(launched.ID); last.Counts.Accepted != 1 {
+				t.Errorf("%+v", last.Counts)
+			}
+		}
+		if b.journal.commits > 5 {
+			t.Errorf("%d commits for 100 ends", b.journal.commits)
+		}
+	})
+}
+
 // Ringing one device does not wait for a batch to fill.
 func TestEndIsWrittenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -69,19 +69,21 @@ func (c *committer) work() {
 	}
 }
 
-// gather collects a batch that begins with first. The end of a broadcast is not
-// kept waiting: somebody looks at a progress bar.
+// gather collects a batch that begins with first. The end of a broadcast waits
+// for no company, since somebody looks at a progress bar, but takes along what
+// is there.
 func (c *committer) gather(first entry) []entry {
 	batch := append(make([]entry, 0, maxBatch), first)
 	timer := time.NewTimer(maxDelay)
 	defer timer.Stop()
-	for len(batch) < maxBatch && batch[len(batch)-1].end == nil {
+	for hurry := first.end != nil; len(batch) < maxBatch && (!hurry || len(c.queue) > 0); {
 		select {
 		case e, open := <-c.queue:
 			if !open {
 				return batch
 			}
 			batch = append(batch, e)
+			hurry = hurry || e.end != nil
 		case <-timer.C:
 			return batch
 		}

@@ -277,13 +277,17 @@ func (l *ledger) Commit(ctx context.Context, progress []broadcasts.Broadcast, go
 	if l.failing != nil {
 		return l.failing
 	}
-	rows := 0
+	rows, ended := 0, 0
 	for _, b := range progress {
 		mustAddUp(l.t, b)
 		was, _ := l.Memory.Get(ctx, b.ID)
+		ended += b.Counts.Gone - was.Counts.Gone
 		if b.State != broadcasts.Cancelled {
 			rows += was.Counts.Pending - b.Counts.Pending
 		}
+	}
+	if len(gone) != ended {
+		l.t.Errorf("%d are counted as gone with %d removed", ended, len(gone))
 	}
 	l.commits++
 	l.largest = max(l.largest, rows)

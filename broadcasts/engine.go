@@ -37,7 +37,7 @@ type Presence interface {
 // A Reach is what to do with a device. The zero value means ring it.
 type Reach struct {
 	Spared bool      // it has the message already: count it as suppressed
-	Hold   time.Time // ask again then; zero means do not wait
+	Hold   time.Time // ask again then, within a minute in all and before the deadline; zero means do not wait
 }
 
 type nobody struct{}

@@ -46,7 +46,8 @@ func TestNew(t *testing.T) {
 func TestLaunch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBell(t)
-		b.people.join(2, "push.example", "news")
+		refused := b.people.join(2, "push.example", "news")[1]
+		b.post.script(refused, belfry.Outcome{Verdict: belfry.Refused})
 		b.people.join(1, "push.example", "sport")
 		b.post.slow["push.example"] = time.Second
 		now := time.Now()
@@ -56,11 +57,15 @@ func TestLaunch(t *testing.T) {
 			got.Counts != (broadcasts.Counts{Targets: 2, Pending: 2}) || !reflect.DeepEqual(got.Audience.Channels, []string{"news"}) {
 			t.Errorf("%+v", got)
 		}
-		if stored := b.get(got.ID); !reflect.DeepEqual(stored, got) {
+		stored := b.get(got.ID)
+		if !reflect.DeepEqual(stored, got) {
 			t.Errorf("\n got %+v\nwant %+v", stored, got)
 		}
 		last := b.end(got.ID)
-		if last.State != broadcasts.Done || last.Reason != nil || last.Counts.Accepted != 2 || !last.Finished.Equal(now.Add(time.Second)) {
+		if !reflect.DeepEqual(stored, got) {
+			t.Error("what Launch returned changes under its caller's hands")
+		}
+		if last.State != broadcasts.Done || last.Reason != nil || last.Counts.Accepted != 1 || last.Counts.Failed != 1 || !last.Finished.Equal(now.Add(time.Second)) {
 			t.Errorf("%s %v %+v finished %v", last.State, last.Reason, last.Counts, last.Finished)
 		}
 		if list, err := b.List(t.Context(), "", 10); err != nil || len(list) != 1 || !reflect.DeepEqual(list[0], last) {
@@ -130,7 +135,7 @@ func TestLaunchRefused(t *testing.T) {
 // The longest form counts: a message that fits one of our sites and not
 // another is refused before anybody gets it (WP-33).
 func TestTooLargeForOneOrigin(t *testing.T) {
-	b := newBell(t, func(c *broadcasts.Config) { c.Origins = append(c.Origins, "https://a.longer.example.com") })
+	b := newBell(t, func(c *broadcasts.Config) { c.Origins = []string{site, "https://a.longer.example.com", site} })
 	m := belfry.Message{Title: "T", Body: "a"}
 	short, err := m.Payload(strings.Repeat("0", 26), "", site)
 	if err != nil {
@@ -139,6 +144,10 @@ func TestTooLargeForOneOrigin(t *testing.T) {
 	m.Body = strings.Repeat("a", 3993-len(short)+1) // fits the first exactly
 	if _, err := b.Launch(t.Context(), m, everybody); !errors.Is(err, belfry.ErrTooLarge) {
 		t.Errorf("%v", err)
+	}
+	m.Body = m.Body[:len(m.Body)-3993+2641] // and so does the warning
+	if got := b.launch(m, everybody); len(got.Warnings) != 1 {
+		t.Errorf("warnings %q", got.Warnings)
 	}
 }
 
@@ -167,12 +176,12 @@ func TestLaunchOnFullDisk(t *testing.T) {
 // before their turn is counted and not rung (REL-28).
 func TestJoinedAndLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 10 })
-		b.post.slow["push.example"] = 10 * time.Second
+		b := newBell(t)
+		b.post.slow["push.example"] = 100 * time.Millisecond
 		ids := b.people.join(5000, "push.example")
 		launched := b.hello(24 * time.Hour)
-		time.Sleep(time.Second)
-		late := b.people.join(20, "push.example")
+		time.Sleep(50 * time.Millisecond)
+		late := b.people.join(20, "late.example")
 		b.people.leave(ids[4990:]...) // not read yet
 		last := b.end(launched.ID)
 		if last.Counts != (broadcasts.Counts{Targets: 5000, Accepted: 4990, Left: 10}) {
@@ -314,10 +323,10 @@ func TestETAIsNotBehindTheDeadline(t *testing.T) {
 		b := newBell(t)
 		for i, id := range b.people.join(1000, "push.example") {
 			if i > 0 {
-				b.post.script(id, belfry.Outcome{Verdict: belfry.Later, RetryAfter: time.Minute})
+				b.post.script(id, belfry.Outcome{Verdict: belfry.Later, RetryAfter: 30 * time.Second})
 			}
 		}
-		launched := b.hello(time.Hour)
+		launched := b.hello(time.Minute)
 		time.Sleep(time.Second)
 		if got := b.get(launched.ID); got.ETA == nil || got.ETA.After(got.Deadline) || got.ETA.Before(time.Now()) {
 			t.Errorf("eta %v, deadline %v", got.ETA, got.Deadline)
@@ -388,6 +397,7 @@ func TestWallClockJumps(t *testing.T) {
 		})
 		id := b.people.join(1, "push.example")[0]
 		b.post.script(id, belfry.Outcome{Verdict: belfry.Later, RetryAfter: time.Second}, belfry.Outcome{Verdict: belfry.Later, RetryAfter: time.Second}, accepted)
+		jump.Store(int64(-3 * time.Hour))
 		launched := b.hello(time.Minute)
 		synctest.Wait()
 		for _, by := range []time.Duration{25 * time.Hour, -25 * time.Hour} {

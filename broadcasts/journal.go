@@ -70,9 +70,10 @@ func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, ids []string) (int, 
 }
 
 // Create writes a new broadcast, unless the file is nearly full: what is left
-// then is for those that are running (REL-09).
+// then is for those that are running (REL-09). Launches at one time share an
+// fsync: a site that rings for single people makes many.
 func (j *BoltJournal) Create(_ context.Context, b Broadcast) error {
-	return wrap("create", j.db.Update(func(tx *bbolt.Tx) error {
+	return wrap("create", j.db.Batch(func(tx *bbolt.Tx) error {
 		if err := boltfile.Room(tx); err != nil {
 			return err
 		}

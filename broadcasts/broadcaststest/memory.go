@@ -5,6 +5,7 @@ package broadcaststest
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"sync"
 
@@ -99,7 +100,7 @@ func (m *Memory) List(_ context.Context, after string, limit int) ([]broadcasts.
 
 // Unfinished returns the broadcasts that have not ended.
 func (m *Memory) Unfinished(context.Context) ([]broadcasts.Broadcast, error) {
-	return m.newest(len(m.records), func(_ string, r *record) bool { return r.running })
+	return m.newest(math.MaxInt, func(_ string, r *record) bool { return r.running })
 }
 
 func (m *Memory) newest(limit int, wanted func(string, *record) bool) (list []broadcasts.Broadcast, err error) {
