@@ -85,8 +85,8 @@ type Counts struct {
 // A Host is one push service's share.
 type Host struct {
 	Host     string `json:"host"`
-	State    string `json:"state"`
-	Reason   string `json:"reason,omitempty"`
+	State    string `json:"state"`            // "open": rows are sent to it as they come
+	Reason   string `json:"reason,omitempty"` // why it is not open
 	Accepted int    `json:"accepted"`
 }
 

@@ -118,7 +118,7 @@ func TestWithStoreAndSender(t *testing.T) {
 	}
 	fate := map[string]string{} // by id
 	for what, list := range answers {
-		for range 20 {
+		for range 10 {
 			sub := service.Subscribe(ring.Current().PublicKey)
 			service.Answer(sub.Endpoint, list...)
 			sub.Channels, sub.Origin = []string{"news"}, site
@@ -141,7 +141,7 @@ func TestWithStoreAndSender(t *testing.T) {
 		mustAddUp(t, step)
 		last = step
 	}
-	want := broadcasts.Counts{Targets: 140, Accepted: 20, Gone: 40, Failed: 60, Expired: 20}
+	want := broadcasts.Counts{Targets: 70, Accepted: 10, Gone: 20, Failed: 30, Expired: 10}
 	if last.State != broadcasts.Done || last.Counts != want {
 		t.Errorf("%s %+v %v, want %+v", last.State, last.Counts, last.Failures, want)
 	}
@@ -162,7 +162,7 @@ func TestWithStoreAndSender(t *testing.T) {
 			t.Errorf("%s there: %t, %v", what, there, err)
 		}
 	}
-	if n, err := store.Count(t.Context(), belfry.Audience{Channels: []string{"news"}}); n != 100 || err != nil {
+	if n, err := store.Count(t.Context(), belfry.Audience{Channels: []string{"news"}}); n != 50 || err != nil {
 		t.Errorf("%d in the channel, %v", n, err)
 	}
 	file.View(func(tx *bbolt.Tx) error {
