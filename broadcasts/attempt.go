@@ -263,7 +263,7 @@ func (a *attempt) unreadable(err error) (time.Duration, bool) {
 }
 
 func (a *attempt) settle(r result, reason string) (time.Duration, bool) {
-	a.run.engine.committer.settle(a.run, settlement{a.row.ID, a.row.Host(), r, reason})
+	a.run.engine.committer.settle(a.run, settlement{a.row, r, reason})
 	return 0, true
 }
 

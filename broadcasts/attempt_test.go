@@ -383,6 +383,53 @@ func TestGoneAndRenewed(t *testing.T) {
 	})
 }
 
+// The same after we have asked: the word "gone" waits a moment to be written
+// down with others, and is about the old endpoint alone.
+func TestGoneAndRenewedBeforeTheCommit(t *testing.T) {
+	for name, change := range map[string]func(*belfry.Subscription){
+		"stays in the channel": func(*belfry.Subscription) {},
+		"leaves the channel":   func(s *belfry.Subscription) { s.Channels = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBell(t)
+				ids := b.people.join(2, "push.example", "news")
+				b.people.join(1, "slow.example", "news") // keeps the broadcast from ending at once
+				b.post.slow["slow.example"] = time.Second
+				b.post.script(ids[0], gone)
+				b.post.script(ids[1], gone)
+				time.AfterFunc(100*time.Millisecond, func() {
+					b.people.change(ids[0], func(s *belfry.Subscription) { s.Endpoint = endpoint("push.example", "new"); change(s) })
+				})
+				last := b.end(b.launch(hello(time.Hour), belfry.Audience{Channels: []string{"news"}}).ID)
+				if last.Counts != (broadcasts.Counts{Targets: 3, Accepted: 1, Gone: 2}) {
+					t.Errorf("%+v", last.Counts)
+				}
+				if !b.people.there(ids[0]) || b.people.there(ids[1]) {
+					t.Errorf("renewed: there %t; gone: there %t", b.people.there(ids[0]), b.people.there(ids[1]))
+				}
+			})
+		})
+	}
+}
+
+// A browser that renews its endpoint and leaves the channel while we ask at the
+// old one is not forgotten either.
+func TestGoneRenewedAndLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t)
+		id := b.people.join(1, "push.example", "news")[0]
+		b.post.script(id, gone)
+		b.post.before = func(belfry.Subscription) {
+			b.people.change(id, func(s *belfry.Subscription) { s.Endpoint, s.Channels = endpoint("push.example", "new"), nil })
+		}
+		b.end(b.launch(hello(time.Hour), belfry.Audience{Channels: []string{"news"}}).ID)
+		if !b.people.there(id) {
+			t.Error("a live subscription was removed")
+		}
+	})
+}
+
 // A browser that renews its endpoint whenever it is asked does not keep a
 // broadcast busy for ever.
 func TestGoneAndRenewedForEver(t *testing.T) {

@@ -142,10 +142,9 @@ func (c *Counts) of(r result) *int {
 
 // A settlement is the last word on one row.
 type settlement struct {
-	subscription string
-	host         string
-	result       result
-	reason       string // with failed
+	row    belfry.Subscription // as it was at the last try
+	result result
+	reason string // with failed
 }
 
 // maxHosts and maxReasons bound what a hostile audience can make a record grow
@@ -166,7 +165,7 @@ func (p *Progress) settle(s settlement) {
 		}
 		p.Failures[s.reason]++
 	}
-	h := p.host(s.host)
+	h := p.host(s.row.Host())
 	if s.result == accepted {
 		h.Accepted++
 	}

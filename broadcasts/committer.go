@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/belfry-push/belfry"
 )
 
 const (
@@ -27,7 +29,7 @@ type committer struct {
 	now      func() time.Time
 	patience context.Context // while it lasts, a commit that fails is tried again
 	queue    chan entry
-	gone     []string // subscriptions to forget, not yet committed
+	gone     []belfry.Subscription // to forget, not yet committed
 	done     chan struct{}
 }
 
@@ -103,7 +105,7 @@ func (c *committer) commit(batch []entry) {
 		}
 		e.run.progress.settle(e.settlement)
 		if e.result == gone {
-			c.gone = append(c.gone, e.subscription)
+			c.gone = append(c.gone, e.row)
 		}
 	}
 	progress := make([]Broadcast, 0, len(touched))

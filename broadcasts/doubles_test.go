@@ -55,14 +55,20 @@ func (p *people) change(id string, fn func(*belfry.Subscription)) {
 	}
 }
 
-func (p *people) forget(ids []string) error {
+func (p *people) forget(gone []belfry.Subscription) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rows = slices.DeleteFunc(p.rows, func(s belfry.Subscription) bool { return slices.Contains(ids, s.ID) })
+	p.rows = slices.DeleteFunc(p.rows, func(s belfry.Subscription) bool {
+		return slices.ContainsFunc(gone, func(g belfry.Subscription) bool { return g.ID == s.ID && g.Endpoint == s.Endpoint })
+	})
 	return nil
 }
 
-func (p *people) leave(ids ...string) { p.forget(ids) }
+func (p *people) leave(ids ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rows = slices.DeleteFunc(p.rows, func(s belfry.Subscription) bool { return slices.Contains(ids, s.ID) })
+}
 
 func (p *people) there(id string) bool {
 	p.mu.Lock()
@@ -271,7 +277,7 @@ func (l *ledger) Create(ctx context.Context, b broadcasts.Broadcast) error {
 	return l.Memory.Create(ctx, b)
 }
 
-func (l *ledger) Commit(ctx context.Context, progress []broadcasts.Broadcast, gone []string) error {
+func (l *ledger) Commit(ctx context.Context, progress []broadcasts.Broadcast, gone []belfry.Subscription) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failing != nil {

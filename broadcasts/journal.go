@@ -17,9 +17,10 @@ type Journal interface {
 	// Create writes a new broadcast.
 	Create(ctx context.Context, b Broadcast) error
 	// Commit writes the Progress of broadcasts and forgets the subscriptions that
-	// are gone, all in one transaction: when it fails, nothing has changed. It
-	// keeps no reference to what it is given.
-	Commit(ctx context.Context, progress []Broadcast, gone []string) error
+	// are gone, given as they were when their push service said so, all in one
+	// transaction: when it fails, nothing has changed. It keeps no reference to
+	// what it is given.
+	Commit(ctx context.Context, progress []Broadcast, gone []belfry.Subscription) error
 	// Get returns one broadcast, or belfry.ErrNotFound.
 	Get(ctx context.Context, id string) (Broadcast, error)
 	// List returns up to limit broadcasts from the newest on, beginning behind
@@ -52,12 +53,12 @@ var (
 // A BoltJournal is a Journal in the house's one file.
 type BoltJournal struct {
 	db     *bbolt.DB
-	forget func(tx *bbolt.Tx, ids []string) (int, error)
+	forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)
 }
 
-// NewBoltJournal keeps broadcasts in db. forget removes subscriptions inside
-// the transaction that books them as gone.
-func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, ids []string) (int, error)) (*BoltJournal, error) {
+// NewBoltJournal keeps broadcasts in db. forget removes subscriptions inside the
+// transaction that books them as gone, but for those with a new endpoint since.
+func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)) (*BoltJournal, error) {
 	err := db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketRunning} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -89,7 +90,7 @@ func (j *BoltJournal) Create(_ context.Context, b Broadcast) error {
 }
 
 // Commit writes progress and forgets who is gone, in one transaction.
-func (j *BoltJournal) Commit(_ context.Context, progress []Broadcast, gone []string) error {
+func (j *BoltJournal) Commit(_ context.Context, progress []Broadcast, gone []belfry.Subscription) error {
 	return wrap("commit", j.db.Update(func(tx *bbolt.Tx) error {
 		for _, b := range progress {
 			if err := putProgress(tx, b); err != nil {

@@ -22,12 +22,12 @@ func TestJournal(t *testing.T) {
 
 func memoryRig(*testing.T) broadcaststest.Rig {
 	there, spoilt := map[string]bool{}, false
-	j := broadcaststest.NewMemory(func(ids []string) error {
+	j := broadcaststest.NewMemory(func(gone []belfry.Subscription) error {
 		if spoilt {
 			return errSpoilt
 		}
-		for _, id := range ids {
-			delete(there, id)
+		for _, s := range gone {
+			delete(there, s.ID)
 		}
 		return nil
 	})
@@ -82,9 +82,9 @@ func (r *boltRig) reopen() {
 
 // forget fails, when it is spoilt, behind half of the work: the transaction
 // must take that back.
-func (r *boltRig) forget(tx *bbolt.Tx, ids []string) (n int, err error) {
-	for _, id := range ids {
-		if err := tx.Bucket(subscriptionBucket).Delete([]byte(id)); err != nil {
+func (r *boltRig) forget(tx *bbolt.Tx, gone []belfry.Subscription) (n int, err error) {
+	for _, s := range gone {
+		if err := tx.Bucket(subscriptionBucket).Delete([]byte(s.ID)); err != nil {
 			return n, err
 		}
 		if n++; r.spoilt {
@@ -228,7 +228,7 @@ func TestNearlyFull(t *testing.T) {
 		t.Errorf("%d broadcasts, %v", len(list), err)
 	}
 	b.Counts.Pending, b.Counts.Gone = 2, 1
-	if err := r.Commit(t.Context(), []broadcasts.Broadcast{b}, []string{"a"}); err != nil {
+	if err := r.Commit(t.Context(), []broadcasts.Broadcast{b}, []belfry.Subscription{{ID: "a"}}); err != nil {
 		t.Error(err)
 	}
 	if got, _ := r.Get(t.Context(), b.ID); got.Counts.Gone != 1 || r.rig().Subscribed("a") {

@@ -245,14 +245,17 @@ func (m *model) load(t *testing.T, h *house, batch []belfry.Subscription) {
 
 func (m *model) forget(t *testing.T, h *house, ids []string) {
 	t.Helper()
-	want := 0
+	want, gone := 0, []belfry.Subscription{}
 	for _, id := range ids {
+		row, _ := h.Get(t.Context(), id)
+		row.ID = id
+		gone = append(gone, row)
 		if m.remove(id) {
 			want++
 		}
 	}
 	err := h.file.Update(func(tx *bbolt.Tx) error {
-		n, err := h.Forget(tx, ids)
+		n, err := h.Forget(tx, gone)
 		if n != want {
 			t.Fatalf("forgot %d, want %d", n, want)
 		}

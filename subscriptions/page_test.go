@@ -233,11 +233,12 @@ func TestPageBesideRegistrations(t *testing.T) {
 func TestDamagedRows(t *testing.T) {
 	var log strings.Builder
 	h := newHouse(t, subscriptions.Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	var rows []belfry.Subscription
 	var ids []string
 	var secret belfry.DeviceSecret
 	for n := range 10 {
 		r := h.register(browser(n, "a"))
-		ids, secret = append(ids, r.Subscription.ID), r.Secret
+		rows, ids, secret = append(rows, r.Subscription), append(ids, r.Subscription.ID), r.Secret
 	}
 	err := h.file.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte("subscriptions"))
@@ -283,7 +284,7 @@ func TestDamagedRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := h.Forget(tx, ids); n != 6 || err != nil {
+	if n, err := h.Forget(tx, rows); n != 6 || err != nil {
 		t.Errorf("forgot %d, %v; damaged rows must not stop the committer", n, err)
 	}
 	tx.Rollback()

@@ -227,14 +227,17 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	}))
 }
 
-// Forget removes the rows with these ids in the transaction of another, and
-// says how many it found. An id that is not there any more is no error: a
-// visitor may have left while the push service was asked.
-func (s *Store) Forget(tx *bbolt.Tx, ids []string) (removed int, err error) {
+// Forget removes rows whose endpoints a push service calls gone, in the
+// transaction of another, and says how many it found. One that is not there any
+// more is no error, since a visitor may have left meanwhile; one that has a new
+// endpoint stays, since nobody said that this is gone.
+func (s *Store) Forget(tx *bbolt.Tx, gone []belfry.Subscription) (removed int, err error) {
 	t := openTables(tx)
-	for _, id := range ids {
-		row, err := t.find(t.byID, []byte(id))
+	for _, g := range gone {
+		row, err := t.find(t.byID, []byte(g.ID))
 		switch {
+		case err == nil && row.Endpoint != g.Endpoint:
+			continue
 		case errors.Is(err, belfry.ErrNotFound):
 			continue
 		case errors.Is(err, belfry.ErrCorrupt):

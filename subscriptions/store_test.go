@@ -391,17 +391,17 @@ func second[T any](_ T, err error) error { return err }
 // still there, and an id that left by itself meanwhile is nothing.
 func TestForget(t *testing.T) {
 	h := newHouse(t, subscriptions.Config{})
-	var ids []string
+	var gone []belfry.Subscription
 	for n := range 3 {
-		ids = append(ids, h.register(browser(n, "news")).Subscription.ID)
+		gone = append(gone, h.register(browser(n, "news")).Subscription)
 	}
-	ids = append(ids, "01j00000000000000000000000", ids[0])
+	gone = append(gone, belfry.Subscription{ID: "01j00000000000000000000000"}, gone[0])
 	for _, commit := range []bool{false, true} {
 		tx, err := h.file.Begin(true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := h.Forget(tx, ids)
+		n, err := h.Forget(tx, gone)
 		if err != nil || n != 3 {
 			t.Errorf("forgot %d, %v", n, err)
 		}
@@ -414,6 +414,26 @@ func TestForget(t *testing.T) {
 		if err != nil || h.count(everybody) != left || len(h.all(channels("news"), subscriptions.End, 10)) != left {
 			t.Errorf("commit %v: %d left, want %d, %v", commit, h.count(everybody), left, err)
 		}
+	}
+}
+
+// A row that has a new endpoint by the time it is forgotten was never called
+// gone: to remove it would lose a browser that has just healed.
+func TestForgetSparesTheRenewed(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	asked, fresh := h.register(browser(1, "news")).Subscription, browser(2)
+	if _, err := h.Update(t.Context(), asked.ID, subscriptions.Change{Subscription: &fresh}); err != nil {
+		t.Fatal(err)
+	}
+	err := h.file.Update(func(tx *bbolt.Tx) error {
+		n, err := h.Forget(tx, []belfry.Subscription{asked})
+		if n != 0 {
+			t.Errorf("forgot %d", n)
+		}
+		return err
+	})
+	if err != nil || h.get(asked.ID).Endpoint != fresh.Endpoint {
+		t.Errorf("the renewed row: %v", err)
 	}
 }
 

@@ -84,9 +84,17 @@ func mustCreate(t *testing.T, j broadcasts.Journal, all ...broadcasts.Broadcast)
 
 func mustCommit(t *testing.T, j broadcasts.Journal, all []broadcasts.Broadcast, gone ...string) {
 	t.Helper()
-	if err := j.Commit(t.Context(), all, gone); err != nil {
+	if err := j.Commit(t.Context(), all, rows(gone...)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// rows are subscriptions of which a journal need know no more than the id.
+func rows(ids ...string) (all []belfry.Subscription) {
+	for _, id := range ids {
+		all = append(all, belfry.Subscription{ID: id})
+	}
+	return all
 }
 
 func mustHold(t *testing.T, j broadcasts.Journal, want ...broadcasts.Broadcast) {
@@ -269,7 +277,7 @@ func testAllOrNothing(t *testing.T, r Rig) {
 	all := []broadcasts.Broadcast{after, end}
 
 	r.Spoil(true)
-	if err := r.Journal.Commit(t.Context(), all, []string{"a", "b"}); err == nil {
+	if err := r.Journal.Commit(t.Context(), all, rows("a", "b")); err == nil {
 		t.Fatal("a commit that cannot forget succeeds")
 	}
 	mustHold(t, r.Journal, one, two)

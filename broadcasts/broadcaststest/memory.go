@@ -17,7 +17,7 @@ import (
 // nobody can change it from outside, and times and maps come back as they would
 // from a disk.
 type Memory struct {
-	forget func(ids []string) error
+	forget func(gone []belfry.Subscription) error
 
 	mu      sync.Mutex // guards records and what is in them
 	records map[string]*record
@@ -31,9 +31,9 @@ type record struct {
 
 // NewMemory returns an empty journal. forget removes subscriptions, all of them
 // or, with an error, none; nil removes nothing.
-func NewMemory(forget func(ids []string) error) *Memory {
+func NewMemory(forget func(gone []belfry.Subscription) error) *Memory {
 	if forget == nil {
-		forget = func([]string) error { return nil }
+		forget = func([]belfry.Subscription) error { return nil }
 	}
 	return &Memory{forget: forget, records: map[string]*record{}}
 }
@@ -51,7 +51,7 @@ func (m *Memory) Create(_ context.Context, b broadcasts.Broadcast) error {
 }
 
 // Commit writes progress, and forgets who is gone first, since that may fail.
-func (m *Memory) Commit(_ context.Context, progress []broadcasts.Broadcast, gone []string) error {
+func (m *Memory) Commit(_ context.Context, progress []broadcasts.Broadcast, gone []belfry.Subscription) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(gone) > 0 {
