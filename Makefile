@@ -61,8 +61,8 @@ fmt: ## bring the Go source into form
 	gofmt -w $(GO_FILES)
 
 .PHONY: bench
-bench: ## measure the two engines that send, side by side
-	$(GO) test -run '^$$' -bench . -benchmem ./sender
+bench: ## measure the engines that send, side by side, then the store and the broadcasts
+	$(GO) test -run '^$$' -bench . -benchmem ./sender ./subscriptions ./broadcasts
 
 .PHONY: vulncheck
 vulncheck: ## look for known holes in what we import (asks the network)
