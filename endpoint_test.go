@@ -269,7 +269,7 @@ func TestNewPushHostsHidesEndpoints(t *testing.T) {
 	}
 }
 
-// allowed is the list of conformance.md §2.6, written down a second time.
+// allowed is the list of push services, written down a second time.
 func allowed(host string) bool {
 	for _, name := range []string{"fcm.googleapis.com", "android.googleapis.com", "jmt17.google.com", "updates.push.services.mozilla.com"} {
 		if host == name {

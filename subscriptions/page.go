@@ -17,7 +17,7 @@ const (
 	defaultPage = 256
 
 	// countStep is how many index keys are counted in one transaction; a longer
-	// one would keep bbolt from using freed pages again (D4).
+	// one would keep bbolt from using freed pages again.
 	countStep = 10_000
 )
 

@@ -156,6 +156,16 @@ func (s *Store) Get(ctx context.Context, id string) (belfry.Subscription, error)
 	return row, wrap("get", err)
 }
 
+// ByEndpoint returns the row with this endpoint.
+func (s *Store) ByEndpoint(ctx context.Context, e belfry.Endpoint) (belfry.Subscription, error) {
+	var row belfry.Subscription
+	err := s.read(ctx, func(t tables) (err error) {
+		row, err = t.byHash(e)
+		return notFound(err)
+	})
+	return row, wrap("by endpoint", err)
+}
+
 // A Change is what Update does to a row. What is nil stays as it is.
 type Change struct {
 	Subscription *belfry.Subscription // endpoint, keys and expiry as PushSubscription.Check gives them; the rest of it is not looked at

@@ -47,7 +47,7 @@ func (t tables) kept(a belfry.Audience) int {
 }
 
 // countMembers counts up to until, a step at a time: a long read transaction
-// would keep bbolt from using freed pages again (D4).
+// would keep bbolt from using freed pages again.
 func (s *Store) countMembers(ctx context.Context, a belfry.Audience, until belfry.Position) (n int, err error) {
 	for at, more := uint64(0), true; more && err == nil; {
 		more = false
@@ -69,14 +69,4 @@ func (s *Store) countMembers(ctx context.Context, a belfry.Audience, until belfr
 		})
 	}
 	return n, err
-}
-
-// ByEndpoint returns the row with this endpoint.
-func (s *Store) ByEndpoint(ctx context.Context, e belfry.Endpoint) (row belfry.Subscription, err error) {
-	hash := e.Hash()
-	err = s.read(ctx, func(t tables) (err error) {
-		row, err = t.find(t.byEndpoint, hash[:])
-		return notFound(err)
-	})
-	return row, wrap("by endpoint", err)
 }

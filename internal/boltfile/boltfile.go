@@ -35,7 +35,7 @@ const Schema = 1
 
 const (
 	// MaxSize bounds the file, so that a flood of registrations ends as "full"
-	// and not with the host's disk (SEC-42, D1). A million subscriptions take
+	// and not with the host's disk (SEC-42). A million subscriptions take
 	// about 1 GiB; 64 GiB is far beyond what one server sends to.
 	MaxSize int64 = 64 << 30
 

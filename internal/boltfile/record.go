@@ -26,7 +26,7 @@ func Seal(v any) ([]byte, error) {
 
 // Unseal reads what Seal wrote and nothing else: bbolt checks its own pages but
 // not what is in them, and a bit that flipped on the disk must not become
-// something that an operator believes (D1).
+// something that an operator believes.
 func Unseal(record []byte, v any) error {
 	if len(record) < 5 || record[0] != recordVersion || binary.BigEndian.Uint32(record[1:]) != crc32.Checksum(record[5:], castagnoli) {
 		return belfry.ErrCorrupt
