@@ -109,7 +109,7 @@ func decode(seq uint64, b []byte) (belfry.Subscription, error) {
 
 func damaged(seq uint64) error {
 	return &belfry.Error{Kind: belfry.ErrCorrupt, Code: "damaged",
-		Text: fmt.Sprintf("the record of subscription number %d is damaged", seq), Hint: "belfry doctor says what to do"}
+		Text: fmt.Sprintf("the record of subscription number %d is damaged", seq), Hint: "keep a copy of the file as it is, and restore it from a backup"}
 }
 
 // A reader takes fields off the front of a record. After the first field that
