@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -182,11 +183,12 @@ func refuseEncrypted() error {
 }
 
 // id is the key's name: the beginning of its hash, so that the same key has the
-// same name wherever it is imported.
+// same name wherever it is imported. It is in hexadecimal because it is typed on
+// command lines, where base64url may begin like a flag.
 func (p Pair) id() string {
 	public, _ := b64.DecodeString(p.public)
 	hash := sha256.Sum256(public)
-	return b64.EncodeToString(hash[:])[:12]
+	return hex.EncodeToString(hash[:8])
 }
 
 // JSON is the pair as the web-push npm package prints it, private key and all.

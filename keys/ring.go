@@ -23,7 +23,7 @@ import (
 
 // Info is what everybody may know of a key.
 type Info struct {
-	ID        string    `json:"id"`        // begins the key's SHA-256 in base64url
+	ID        string    `json:"id"`        // the first 8 octets of the key's SHA-256, in hexadecimal
 	PublicKey string    `json:"publicKey"` // what a browser needs to subscribe (applicationServerKey)
 	Current   bool      `json:"current"`   // new subscriptions are made with it
 	Created   time.Time `json:"created"`   // when it came into this ring

@@ -150,7 +150,7 @@ func TestKeyIDIsTheHashOfThePublicKey(t *testing.T) {
 		t.Fatalf("public key is %d octets: %v", len(public), err)
 	}
 	hash := sha256.Sum256(public)
-	if want := b64.EncodeToString(hash[:])[:12]; info.ID != want {
+	if want := fmt.Sprintf("%x", hash[:8]); info.ID != want {
 		t.Errorf("id is %s, not %s", info.ID, want)
 	}
 	b, _ := json.Marshal(info)

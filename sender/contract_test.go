@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
@@ -60,7 +61,7 @@ func (s *signer) public() string {
 func (s *signer) id() string {
 	point, _ := s.key.PublicKey.Bytes()
 	sum := sha256.Sum256(point)
-	return base64.RawURLEncoding.EncodeToString(sum[:])[:12]
+	return hex.EncodeToString(sum[:8])
 }
 
 func (s *signer) Authorization(audience, keyID string) (string, error) {
@@ -196,7 +197,7 @@ func TestBodySizes(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		s, r := record(t, engine, newSigner(t))
 		sub, key := browser(t, fcm)
-		for range 300 {
+		for range 10_000 {
 			payload := make([]byte, mathrand.IntN(belfry.MobilePayload+1))
 			rand.Read(payload)
 			s.Send(t.Context(), sub, belfry.PushMessage{Payload: payload})
@@ -217,7 +218,7 @@ func TestBodySizes(t *testing.T) {
 // A key pair or salt used twice tells whoever stores messages what two of them
 // have in common, and the signing key must not be one of them (WP-25, WP-31).
 func TestKeysAndSaltsAreFresh(t *testing.T) {
-	const sends = 2000
+	const sends = 10_000
 	eachEngine(t, func(t *testing.T, engine string) {
 		sign := newSigner(t)
 		s, r := record(t, engine, sign)

@@ -358,7 +358,7 @@ func TestPushMintsWholeSubscriptions(t *testing.T) {
 	if _, err := ecdh.P256().NewPublicKey(sub.P256dh[:]); err != nil {
 		t.Error(err)
 	}
-	if len(sub.KeyID) != 12 {
+	if len(sub.KeyID) != 16 {
 		t.Errorf("key id %q", sub.KeyID)
 	}
 	if other := service.Subscribe(""); other.Endpoint == sub.Endpoint || other.Auth == sub.Auth || other.KeyID != "" {

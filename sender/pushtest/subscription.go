@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -127,15 +128,15 @@ func (sub *subscription) shown(s *Service) belfry.Subscription {
 	}
 }
 
-// keyID is the house's name for a VAPID key: the first 12 characters of its
-// SHA-256 in base64url.
+// keyID is the house's name for a VAPID key: the first 8 octets of its SHA-256
+// in hexadecimal.
 func keyID(key string) string {
 	if key == "" {
 		return ""
 	}
 	point, _ := base64.RawURLEncoding.DecodeString(key)
 	sum := sha256.Sum256(point)
-	return base64.RawURLEncoding.EncodeToString(sum[:])[:12]
+	return hex.EncodeToString(sum[:8])
 }
 
 // End ends a subscription: from now on it answers 410, as when a browser
