@@ -2,6 +2,7 @@ package belfry_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -274,5 +276,27 @@ func TestTheFloorPlanIsHeld(t *testing.T) {
 		if got := faults(tt.p); len(got) != tt.wrong {
 			t.Errorf("%s: %d faults, not %d: %q", tt.name, len(got), tt.wrong, got)
 		}
+	}
+}
+
+// There is no switch that skips the check of a certificate, not even a hidden
+// one: it would be found and left on (SEC-07).
+func TestCertificatesAreAlwaysChecked(t *testing.T) {
+	found := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && d.Name() == "node_modules" {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		source, err := os.ReadFile(path)
+		if found++; bytes.Contains(source, []byte("InsecureSkip"+"Verify")) {
+			t.Errorf("%s can skip the check", path)
+		}
+		return err
+	})
+	if err != nil || found < 50 {
+		t.Errorf("%d files read, %v", found, err)
 	}
 }

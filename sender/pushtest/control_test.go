@@ -214,7 +214,7 @@ user_pref("dom.push.retryBaseInterval", 200);
 	if lines.String() != want {
 		t.Errorf("preferences\n%s", lines.String())
 	}
-	if got := strings.Join(pushtest.FirefoxCommand("DIR", "http://localhost:8080/"), " "); got != "firefox --profile DIR --no-remote http://localhost:8080/" {
+	if got := strings.Join(pushtest.FirefoxCommand("DIR", "http://localhost:8080/"), " "); strings.Replace(got, "firefox-esr ", "firefox ", 1) != "firefox --profile DIR --no-remote http://localhost:8080/" {
 		t.Errorf("command %q", got)
 	}
 }

@@ -2,6 +2,7 @@ package pushtest
 
 import (
 	"fmt"
+	"os/exec"
 	"strings"
 )
 
@@ -22,7 +23,13 @@ func FirefoxPrefs(url string) []string {
 }
 
 // FirefoxCommand starts Firefox on page with the profile whose user.js holds
-// the lines of FirefoxPrefs.
+// the lines of FirefoxPrefs. Debian's Firefox has a name of its own.
 func FirefoxCommand(profile, page string) []string {
-	return []string{"firefox", "--profile", profile, "--no-remote", page}
+	name := "firefox"
+	if _, err := exec.LookPath(name); err != nil {
+		if _, err := exec.LookPath("firefox-esr"); err == nil {
+			name = "firefox-esr"
+		}
+	}
+	return []string{name, "--profile", profile, "--no-remote", page}
 }
