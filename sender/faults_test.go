@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,6 +92,38 @@ func TestTimeLimit(t *testing.T) {
 				service.Close()
 			})
 		}
+	})
+}
+
+// A push service that speaks HTTP/1.1 and takes its time has its few connections
+// busy, and attempts wait for one another. Had that wait counted, requests would
+// be broken off on their way, and their messages sent twice.
+func TestQueueAtASlowService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		service, sign := pushtest.NewMemoryService(t), newSigner(t)
+		transport := service.Client().Transport.(*http.Transport).Clone()
+		transport.MaxConnsPerHost = 2
+		s, err := sender.New(sender.Config{Signer: sign, Hosts: service.Hosts(), Client: &http.Client{Transport: transport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		service.AnswerAny(pushtest.Answer{Delay: 4 * time.Second})
+		began := time.Now()
+		var all sync.WaitGroup
+		for range 10 {
+			sub := service.Subscribe(sign.public())
+			all.Go(func() {
+				if o := s.Send(t.Context(), sub, belfry.PushMessage{Payload: []byte("hi"), TTL: time.Hour}); o.Verdict != belfry.Accepted {
+					t.Errorf("after %v: %+v", time.Since(began), o)
+				}
+			})
+		}
+		all.Wait()
+		if sum := service.Summary(); sum.Accepted != 10 || sum.Received != 10 || sum.HungUp != 0 {
+			t.Errorf("%+v", sum)
+		}
+		transport.CloseIdleConnections()
+		service.Close()
 	})
 }
 

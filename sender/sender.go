@@ -56,7 +56,7 @@ type Config struct {
 }
 
 const (
-	// timeLimit is for one attempt in all: address, TLS, request and answer.
+	// timeLimit is for one attempt, from the moment it has a connection.
 	// FCM asks for ten seconds or more (PS-06); more would let a silent push
 	// service hold our places (REL-17).
 	timeLimit = 10 * time.Second
@@ -114,7 +114,7 @@ func newEngine(name string) (engine, error) {
 }
 
 // Send makes one attempt: msg to the browser behind sub. It waits at most ten
-// seconds, or until ctx is done.
+// seconds for the push service, once it has a connection, or until ctx is done.
 func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.PushMessage) belfry.Outcome {
 	// The row may be older than the list, or not have come through our door (SEC-02).
 	endpoint, err := s.hosts.Endpoint(sub.Endpoint.Reveal())
@@ -133,7 +133,7 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 		return unsigned(err)
 	}
 
-	limited, stop := context.WithTimeout(ctx, timeLimit)
+	limited, stop := patience(ctx)
 	defer stop()
 	via := &courier{client: s.client, url: l.url, authorization: authorization}
 	secrets := func() []string { return l.secrets(authorization) }
@@ -143,7 +143,7 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 		// What an engine says of keys is not for showing; ours is the whole truth of it.
 		return failed(belfry.Refused, belfry.Invalid("seal", "message", "cannot be sealed with the keys of this subscription"))
 	case err != nil:
-		return unanswered(ctx, endpoint.Host(), err, secrets)
+		return unanswered(ctx, endpoint.Host(), ranOut(limited, err), secrets)
 	}
 	now := time.Now() // before the body, which may take its time
 	return judge(answer{
