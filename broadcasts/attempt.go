@@ -16,7 +16,8 @@ const (
 	// rung no later than this after leaving (REL-28).
 	freshFor = time.Second
 
-	// maxTries is how often one row is tried; the tries are spread over minutes (WP-69).
+	// maxTries is how often one row is tried. With full jitter the tries take a
+	// minute on average and two at most, unless a push service says when (WP-69).
 	maxTries = 8
 
 	// A subscription younger than youth that is called gone is asked again after

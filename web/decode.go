@@ -73,7 +73,7 @@ func jsonError(err error) error {
 	case errors.As(err, &semantic) && semantic.JSONKind == '0' && isNumber(semantic.GoType):
 		return belfry.Invalid("json", place(semantic.JSONPointer), "is a number that is too large or not whole")
 	case errors.As(err, &semantic):
-		return belfry.Invalid("json", place(semantic.JSONPointer), fmt.Sprintf("must not be a JSON %s", semantic.JSONKind))
+		return belfry.Invalid("json", place(semantic.JSONPointer), "must not be "+kindNames[semantic.JSONKind])
 	case errors.As(err, &syntactic):
 		return belfry.Invalid("json", place(syntactic.JSONPointer), fmt.Sprintf("is not JSON, at octet %d", syntactic.ByteOffset))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
@@ -81,6 +81,9 @@ func jsonError(err error) error {
 	}
 	return belfry.Invalid("json", "body", "is not JSON")
 }
+
+// kindNames are the kinds of JSON in words.
+var kindNames = map[jsontext.Kind]string{'n': "null", 't': "true", 'f': "false", '"': "a string", '0': "a number", '{': "an object", '[': "a list"}
 
 func isNumber(t reflect.Type) bool {
 	for t != nil && t.Kind() == reflect.Pointer {

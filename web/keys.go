@@ -1,7 +1,9 @@
 package web
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json/jsontext"
@@ -10,10 +12,11 @@ import (
 	"github.com/belfry-push/belfry/keys"
 )
 
-// A keyRow is a key and how many subscriptions need it.
-type keyRow struct {
+// A KeyRow is a key and how many subscriptions need it.
+type KeyRow struct {
 	keys.Info
-	Subscriptions int `json:"subscriptions"`
+	Subscriptions int  `json:"subscriptions"`
+	Missing       bool `json:"missing,omitempty"` // rows were made with it, and it is not on the ring: they cannot be rung
 }
 
 func (s *Server) listKeys(c *gin.Context) error {
@@ -21,9 +24,13 @@ func (s *Server) listKeys(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	var rows []keyRow
+	var rows []KeyRow
 	for _, k := range s.Keys.List() {
-		rows = append(rows, keyRow{k, uses[k.ID]})
+		rows = append(rows, KeyRow{Info: k, Subscriptions: uses[k.ID]})
+		delete(uses, k.ID)
+	}
+	for _, id := range slices.Sorted(maps.Keys(uses)) {
+		rows = append(rows, KeyRow{Info: keys.Info{ID: id}, Subscriptions: uses[id], Missing: true})
 	}
 	answerAll(c, rows)
 	return nil

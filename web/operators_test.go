@@ -264,6 +264,13 @@ func TestKeysAndBackup(t *testing.T) {
 	if got := other.do(other.socket, "GET", "/api/v1/keys", ""); !strings.Contains(got.body, `"subscriptions":1`) || strings.Contains(got.body, "privateKey") {
 		t.Errorf("keys: %s", got.body)
 	}
+	// Rows that nobody can ring must not hide behind a key that looks well.
+	lost, _ := other.browser()
+	lost.KeyID = "deadbeefdeadbeef"
+	must(other.store.Import(t.Context(), []belfry.Subscription{lost}))
+	if got := other.do(other.socket, "GET", "/api/v1/keys", ""); !strings.Contains(got.body, `"id":"deadbeefdeadbeef"`) || strings.Count(got.body, `"subscriptions":1,"missing":true`) != 1 {
+		t.Errorf("keys with one that is lost: %s", got.body)
+	}
 	for _, wrong := range []string{`{"publicKey":"x"}`, `{"privateKey":"x","publicKey":"y"}`, `{"rotate":true}`, `[]`} {
 		if got := h.do(h.socket, "POST", "/api/v1/keys", wrong); got.status != 400 {
 			t.Errorf("import of %s: %d %s", wrong, got.status, got.body)

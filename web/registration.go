@@ -203,7 +203,7 @@ func (s *Server) knownKey(id string) error {
 		}
 	}
 	return &belfry.Error{Kind: belfry.ErrConflict, Code: "unknown-key", Where: "keyId", Text: "is not a key of this server",
-		Hint: "read /v1/config, unsubscribe, and subscribe with the key it names"}
+		Hint: "in a browser, unsubscribe and subscribe with the key that /v1/config names; `belfry keys show` lists the server's"}
 }
 
 // limited takes a registration from the caller's share (SEC-42).

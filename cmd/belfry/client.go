@@ -126,7 +126,8 @@ func (c *client) send(ctx context.Context, method, path string, body io.Reader) 
 	defer resp.Body.Close()
 	var p struct{ Detail, Code, Hint string }
 	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&p) != nil || p.Detail == "" {
-		return nil, fmt.Errorf("%s answered %s", c.where, resp.Status)
+		return nil, &belfry.Error{Kind: belfry.ErrInvalid, Code: codeNoServer, Text: fmt.Sprintf("%s answered %s", c.where, resp.Status),
+			Hint: "check that --server names the address of --ops-listen, with https:// where the server has a certificate"}
 	}
 	return nil, &belfry.Error{Kind: belfry.ErrInvalid, Code: "server-" + p.Code, Text: p.Detail, Hint: p.Hint}
 }
@@ -150,6 +151,10 @@ func (c *client) unreached(err error) error {
 	if c.token == "" && errors.Is(err, fs.ErrPermission) {
 		return &belfry.Error{Kind: belfry.ErrDenied, Code: codeNoServer, Text: "the server's socket in " + c.where + " belongs to another user",
 			Hint: "run the command as the user who runs `belfry serve`, or use --server with a token"}
+	}
+	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
+		return &belfry.Error{Kind: belfry.ErrDenied, Code: codeNoServer, Text: fmt.Sprintf("cannot trust %s: %s", c.where, err),
+			Hint: "give the authority of its certificate with --server-ca FILE"}
 	}
 	return &belfry.Error{Kind: belfry.ErrBusy, Code: codeNoServer, Text: fmt.Sprintf("cannot reach %s: %s", c.where, err),
 		Hint: "check --server and that the server runs with --ops-listen"}

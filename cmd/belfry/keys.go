@@ -17,6 +17,7 @@ import (
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/internal/config"
 	"github.com/belfry-push/belfry/keys"
+	"github.com/belfry-push/belfry/web"
 )
 
 func (a *app) keysCommand() *cobra.Command {
@@ -27,14 +28,11 @@ func (a *app) keysCommand() *cobra.Command {
 
 const keysPath = "/api/v1/keys"
 
-// A keyRow is a key as the server shows it.
-type keyRow struct {
-	keys.Info
-	Subscriptions int `json:"subscriptions"`
-}
-
-func (k keyRow) state() string {
-	if k.Current {
+func stateOf(k web.KeyRow) string {
+	switch {
+	case k.Missing:
+		return "missing"
+	case k.Current:
 		return "current"
 	}
 	return "retired"
@@ -43,10 +41,10 @@ func (k keyRow) state() string {
 func (a *app) keysShowCommand() *cobra.Command {
 	return &cobra.Command{Use: "show", Short: "Show the keys, and how many subscriptions need each", Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return listing[keyRow]{path: keysPath, none: "there is no key",
+			return listing[web.KeyRow]{path: keysPath, none: "there is no key",
 				header: []string{"ID", "STATE", "SUBSCRIPTIONS", "CREATED", "PUBLIC KEY"},
-				row: func(k keyRow) []string {
-					return []string{k.ID, k.state(), strconv.Itoa(k.Subscriptions), stamp(&k.Created), k.PublicKey}
+				row: func(k web.KeyRow) []string {
+					return []string{k.ID, stateOf(k), strconv.Itoa(k.Subscriptions), stamp(&k.Created), dash(k.PublicKey)}
 				}}.print(c.Context(), a)
 		}}
 }
@@ -65,18 +63,18 @@ func (a *app) keysRotateCommand() *cobra.Command {
 
 // addKey has the server make a key, or take the one in body.
 func (a *app) addKey(c *cobra.Command, cl *client, body []byte) error {
-	var k keyRow
+	var k web.KeyRow
 	if err := cl.call(c.Context(), http.MethodPost, keysPath, json.RawMessage(body), &k.Info); err != nil {
 		return err
 	}
 	return a.keyAdded(k)
 }
 
-func (a *app) keyAdded(k keyRow) error {
+func (a *app) keyAdded(k web.KeyRow) error {
 	if a.json {
 		return a.printJSON(k.Info)
 	}
-	facts(a.out, [][2]string{{"id", k.ID}, {"state", k.state()}, {"public key", k.PublicKey}})
+	facts(a.out, [][2]string{{"id", k.ID}, {"state", stateOf(k)}, {"public key", k.PublicKey}})
 	return nil
 }
 
@@ -151,7 +149,7 @@ func (a *app) importOffline(pair keys.Pair, noServer error) error {
 	if err != nil {
 		return err
 	}
-	if err := a.keyAdded(keyRow{Info: ring.Current()}); err != nil {
+	if err := a.keyAdded(web.KeyRow{Info: ring.Current()}); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.err, "belfry: wrote %s; `belfry serve` will start with this key\n", paths.Keys)

@@ -104,17 +104,24 @@ func (a *app) explain(err error) int {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "belfry",
-		Short:         "Belfry rings for websites: background notifications and live messages from one binary",
+		Short:         "Belfry rings for websites: background notifications (Web Push) from one binary and one file",
 		Example:       "  belfry serve                                  and open the demo page that it names\n  belfry send --title Hello --channel news      in a second terminal",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          ofGroup,
 		RunE:          helps,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			// A directory named on the command line is meant, whatever server the
+			// environment names.
+			here := a.data.dir != "" && !c.Flags().Changed("server")
 			if err := a.data.settle(c.Name(), a.getenv); err != nil {
 				return err
 			}
-			return config.FromEnv(c.Flags(), a.getenv)
+			err := config.FromEnv(c.Flags(), a.getenv)
+			if here {
+				a.server = ""
+			}
+			return err
 		},
 		SuggestionsMinimumDistance: 2,
 

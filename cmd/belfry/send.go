@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -91,7 +92,7 @@ func (s *sending) read(c *cobra.Command, a *app) error {
 		return wrongUsage(c, errors.New("a message needs a --title, or comes from a file by --message"))
 	}
 	if c.Flags().Changed("ttl") {
-		seconds := int(s.ttl / time.Second)
+		seconds := int(math.Ceil(s.ttl.Seconds())) // 0 means now or never, which half a second does not
 		s.message.TTL = &seconds
 	}
 	s.message.Urgency = belfry.Urgency(s.urgency)

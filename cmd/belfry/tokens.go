@@ -25,7 +25,7 @@ func (a *app) tokensNewCommand() *cobra.Command {
 		Long: `Make a token and print it, this once: the server keeps only its hash.
 
 A publisher may send to the channels it names and watch what was sent to them; an
-admin may do everything but see private keys.`,
+admin may do everything but make, import or see keys and make backups, which needs the socket.`,
 		Example: "  belfry tokens new --name newsroom --role publisher --channel news --expires 720h"}
 	name := c.Flags().String("name", "", "`name` of whoever gets it, for the list")
 	role := c.Flags().String("role", "", "`role`: publisher or admin")
