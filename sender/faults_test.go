@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"testing"
@@ -121,6 +123,34 @@ func TestQueueAtASlowService(t *testing.T) {
 		all.Wait()
 		if sum := service.Summary(); sum.Accepted != 10 || sum.Received != 10 || sum.HungUp != 0 {
 			t.Errorf("%+v", sum)
+		}
+		transport.CloseIdleConnections()
+		service.Close()
+	})
+}
+
+// Ten seconds are for all that a push service does: one that takes six to be
+// connected to and six to answer has taken too long.
+func TestTimeIsCountedFromTheDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		service, sign := pushtest.NewMemoryService(t), newSigner(t)
+		transport := service.Client().Transport.(*http.Transport).Clone()
+		dial := transport.DialTLSContext
+		transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			httptrace.ContextClientTrace(ctx).ConnectStart(network, address) // as net.Dialer does
+			time.Sleep(6 * time.Second)
+			return dial(ctx, network, address)
+		}
+		s, err := sender.New(sender.Config{Signer: sign, Hosts: service.Hosts(), Client: &http.Client{Transport: transport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sub := service.Subscribe(sign.public())
+		service.Answer(sub.Endpoint, pushtest.Answer{Delay: 6 * time.Second})
+		began := time.Now()
+		o := s.Send(t.Context(), sub, belfry.PushMessage{Payload: []byte("hi"), TTL: time.Hour})
+		if took := time.Since(began); took != 10*time.Second || o.Verdict != belfry.Later {
+			t.Errorf("%+v after %v", o, took)
 		}
 		transport.CloseIdleConnections()
 		service.Close()

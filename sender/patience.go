@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"net/http/httptrace"
+	"sync"
 	"time"
 )
 
@@ -11,19 +12,25 @@ import (
 // have to wait for one another.
 const queueLimit = 2 * time.Minute
 
-// patience returns a context that ends when a push service has kept an attempt
-// waiting for longer than timeLimit. The wait for a connection does not count:
-// an attempt that had spent it in a queue would break off a request that is
-// under way, and its message would be sent twice. A RoundTripper that knows
-// nothing of httptrace has timeLimit in all.
+// patience returns a context that ends when an attempt has taken timeLimit, in
+// all: address, connection, TLS, request and answer. Only the wait for a
+// connection that others are using does not count: an attempt that had spent
+// its time in a queue would break off a request that is under way, and its
+// message would be sent twice. A RoundTripper that knows nothing of httptrace
+// has timeLimit from the start.
 //
 // When patience ends, the context's cause is context.DeadlineExceeded.
 func patience(ctx context.Context) (limited context.Context, stop func()) {
 	limited, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(timeLimit, func() { cancel(context.DeadlineExceeded) })
+	var once sync.Once
+	begin := func() { once.Do(func() { timer.Reset(timeLimit) }) }
+	var queued sync.Once // a request that HTTP/2 replays does not begin anew
 	limited = httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
-		GetConn: func(string) { timer.Reset(queueLimit) },
-		GotConn: func(httptrace.GotConnInfo) { timer.Reset(timeLimit) },
+		GetConn:      func(string) { queued.Do(func() { timer.Reset(queueLimit) }) },
+		DNSStart:     func(httptrace.DNSStartInfo) { begin() },
+		ConnectStart: func(string, string) { begin() },
+		GotConn:      func(httptrace.GotConnInfo) { begin() },
 	})
 	return limited, func() {
 		timer.Stop()

@@ -56,7 +56,7 @@ type Config struct {
 }
 
 const (
-	// timeLimit is for one attempt, from the moment it has a connection.
+	// timeLimit is for one attempt in all: address, TLS, request and answer.
 	// FCM asks for ten seconds or more (PS-06); more would let a silent push
 	// service hold our places (REL-17).
 	timeLimit = 10 * time.Second
@@ -113,8 +113,9 @@ func newEngine(name string) (engine, error) {
 		Text: fmt.Sprintf("%q is not an engine", name), Hint: "choose native or webpush-go"}
 }
 
-// Send makes one attempt: msg to the browser behind sub. It waits at most ten
-// seconds for the push service, once it has a connection, or until ctx is done.
+// Send makes one attempt: msg to the browser behind sub. It takes at most
+// ten seconds, not counting the wait for a connection that others use, or until
+// ctx is done.
 func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.PushMessage) belfry.Outcome {
 	// The row may be older than the list, or not have come through our door (SEC-02).
 	endpoint, err := s.hosts.Endpoint(sub.Endpoint.Reveal())
