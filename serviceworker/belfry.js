@@ -21,6 +21,7 @@ const BROWSER_LIMIT = 3_000; // for what a browser does without a network
 // never settles, and without a push service Chromium's never does. So it is
 // asked again; an answer to an earlier try still counts.
 const TRIES = [3_000, 5_000, 7_000];
+const OTHERS = 1_000; // for tries that were still open when one was answered
 const PAUSE = 1_000; // after a try that failed at once
 
 const CHECK_EVERY = 6 * 60 * MINUTE; // between two questions to the server, in one tab (BR-10)
@@ -529,7 +530,7 @@ async function subscribe(manager, key, left) {
     try {
       waiting.push(manager.subscribe({ userVisibleOnly: true, applicationServerKey: key }));
       const subscription = await within(until(limit), Promise.race(waiting), null);
-      if (subscription) return subscription;
+      if (subscription) return waiting.length === 1 ? subscription : await lasting(manager, waiting, subscription);
     } catch (err) {
       cause = err;
       waiting = [];
@@ -542,6 +543,21 @@ async function subscribe(manager, key, left) {
   }
   if (cause) throw new BelfryError('push-service', { cause });
   throw new BelfryError('timeout');
+}
+
+/**
+ * What is left of several tries. Chromium takes each for a subscription of its
+ * own and keeps the one that it made last; whoever is told another endpoint
+ * rings nobody.
+ *
+ * @param {PushManager} manager
+ * @param {Promise<PushSubscription>[]} tries
+ * @param {PushSubscription} answered
+ * @returns {Promise<PushSubscription>}
+ */
+async function lasting(manager, tries, answered) {
+  await within(OTHERS, Promise.allSettled(tries), null);
+  return (await within(BROWSER_LIMIT, manager.getSubscription(), null)) ?? answered;
 }
 
 /**

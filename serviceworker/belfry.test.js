@@ -214,7 +214,7 @@ test('a first try that never settles is made again', async (t) => {
   browser.manager.trouble = ['hangs'];
   const belfry = await page(t);
   const took = await elapsed(t, belfry.subscribe(['news']));
-  assert.ok(took >= 3000 && took <= 3300, `${took} ms`);
+  assert.ok(took >= 3000 && took <= 4300, `${took} ms`); // one more for the first, which might come after all
   assert.deepEqual([belfry.state, browser.manager.asked.length], ['on', 2]);
 });
 
@@ -230,8 +230,29 @@ test('an answer to an earlier try still counts', async (t) => {
     return real(options);
   };
   const took = await elapsed(t, belfry.subscribe(['news']));
-  assert.ok(took >= 4000 && took <= 4300, `${took} ms`);
+  assert.ok(took >= 4000 && took <= 5300, `${took} ms`); // one more for the second
   assert.equal(belfry.state, 'on');
+});
+
+test('of two tries that both succeed, the server is told the one that lasts', async (t) => {
+  stopClock(t);
+  const browser = new Browser(t);
+  const belfry = await page(t);
+  const real = browser.manager.subscribe.bind(browser.manager);
+  const wait = (/** @type {number} */ ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+  let tries = 0;
+  browser.manager.subscribe = async (options) => {
+    if (++tries === 1) {
+      await wait(4000);
+      return real(options);
+    }
+    await wait(1500); // half a second after the first, as Chromium does with a slow push service
+    return browser.manager.renew();
+  };
+  await elapsed(t, belfry.subscribe(['news']));
+  await elapsed(t, wait(1000)); // for the second, if nobody waited for it
+  assert.equal(tries, 2);
+  assert.deepEqual([...browser.server.rows.values()].map((row) => row.endpoint), [browser.manager.subscription?.endpoint]);
 });
 
 test('without a push service it gives up within 30 s, and leaves nothing behind', async (t) => {
