@@ -4,9 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"math/big"
 	"net"
@@ -14,9 +16,8 @@ import (
 	"time"
 )
 
-// An authority is a CA that lives and dies with its service and signs a
-// certificate for whatever name a client asks for: the service may play any
-// push service.
+// An authority is a CA of the service's own. It signs a certificate for whatever
+// name a client asks for: the service may play any push service.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -27,6 +28,13 @@ type authority struct {
 
 // maxIssued bounds the certificates kept, since any client can ask for any name.
 const maxIssued = 64
+
+// An authorityJSON is an authority as it is kept over a restart, so that whoever
+// trusts it need not be told again.
+type authorityJSON struct {
+	Certificate []byte `json:"certificate"` // DER
+	Key         []byte `json:"key"`         // SEC 1
+}
 
 func newAuthority(now time.Time) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -53,6 +61,23 @@ func newAuthority(now time.Time) (*authority, error) {
 	return &authority{cert: cert, key: key, issued: map[string]*tls.Certificate{}}, nil
 }
 
+func (a *authority) toJSON() (*authorityJSON, error) {
+	key, err := x509.MarshalECPrivateKey(a.key)
+	return &authorityJSON{a.cert.Raw, key}, err
+}
+
+func (j authorityJSON) authority() (*authority, error) {
+	cert, err := x509.ParseCertificate(j.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParseECPrivateKey(j.Key)
+	if err != nil {
+		return nil, err
+	}
+	return &authority{cert: cert, key: key, issued: map[string]*tls.Certificate{}}, nil
+}
+
 func (a *authority) pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
@@ -61,6 +86,13 @@ func (a *authority) pool() *x509.CertPool {
 
 func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
+// fingerprint is SHA-256 of the authority's public key in base64, by which
+// Chromium knows a chain that it should not check.
+func (a *authority) fingerprint() string {
+	sum := sha256.Sum256(a.cert.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // certificate is tls.Config's GetCertificate.
@@ -105,5 +137,6 @@ func (a *authority) issue(name string) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+	// The authority stands in the chain for the sake of fingerprint.
+	return &tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}, nil
 }

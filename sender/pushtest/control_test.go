@@ -195,7 +195,7 @@ func TestServiceIntroducesItself(t *testing.T) {
 	}
 	defer service.Close()
 	status, text := call(t, service, "GET", "/", "")
-	for _, line := range pushtest.FirefoxPrefs(service.URL()) {
+	for _, line := range append(pushtest.FirefoxPrefs(service.URL()), service.ChromiumFlags()...) {
 		if status != 200 || !strings.Contains(text, line) {
 			t.Errorf("%d %s lacks %s", status, text, line)
 		}

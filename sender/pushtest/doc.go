@@ -1,6 +1,7 @@
 // Package pushtest is a push service in one package, for tests, demos and work
 // without a network. A test starts it with one call, [NewService]; stock Firefox
-// subscribes at it over autopush's WebSocket; belfry pushservice runs it alone.
+// subscribes at it over autopush's WebSocket, stock Chromium over check-in,
+// registration and MCS; belfry pushservice runs it alone.
 //
 // It is stricter than the real services: whatever one of them refuses, it
 // refuses, with autopush's status and JSON, and says in more_info what is wrong.

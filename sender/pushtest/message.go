@@ -35,8 +35,8 @@ func (s *Service) deliver(m *message) {
 	// Now-or-never messages (TTL 0) are kept too: they are over before anybody
 	// comes back for them (PS-14).
 	sub.waiting = append(sub.waiting, m)
-	if sub.browser != nil && sub.browser.socket != nil {
-		sub.browser.socket.notify(m)
+	if sub.browser != nil && sub.browser.wire != nil {
+		sub.browser.wire.notify(m)
 	}
 }
 

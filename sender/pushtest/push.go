@@ -10,7 +10,10 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/belfry-push/belfry"
 )
 
 const (
@@ -32,7 +35,7 @@ type request struct {
 // push is the front door (RFC 8030 §5).
 func (s *Service) push(w http.ResponseWriter, r *http.Request) {
 	token := r.PathValue("token")
-	req := &request{Received: &Received{Endpoint: s.endpoint(token), Token: token, Time: s.now(), Proto: r.Proto,
+	req := &request{Received: &Received{Endpoint: s.resource(r), Token: token, Time: s.now(), Proto: r.Proto,
 		Header: r.Header, Topic: r.Header.Get("Topic"), Urgency: r.Header.Get("Urgency")}}
 	bad := s.admit(req)
 	if bad == nil {
@@ -58,6 +61,14 @@ func (s *Service) push(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.play(w, r, req, s.answer(req.sub))
+}
+
+// resource is the endpoint that a request is for.
+func (s *Service) resource(r *http.Request) belfry.Endpoint {
+	if strings.HasPrefix(r.URL.Path, googlePath) {
+		return belfry.StoredEndpoint("https://" + r.Host + r.URL.Path)
+	}
+	return belfry.StoredEndpoint(s.url + r.URL.Path)
 }
 
 // play gives the answer a to a request that passed all checks. The ledger is
@@ -113,7 +124,7 @@ func (s *Service) admit(req *request) *refusal {
 	sub := s.subs[req.Token]
 	ended := sub != nil && sub.ended
 	s.mu.Unlock()
-	if sub == nil {
+	if sub == nil || !strings.HasSuffix(req.Endpoint.Reveal(), sub.path()) {
 		return &refusal{status: http.StatusNotFound, errno: errnoToken, message: "Invalid token", reason: "unknown",
 			detail: "no subscription was ever made with this endpoint"}
 	}
@@ -129,7 +140,7 @@ func (s *Service) admit(req *request) *refusal {
 		return &refusal{status: http.StatusGone, errno: errnoGone, message: "No such subscription", reason: "ended",
 			detail: "the subscription has ended"}
 	}
-	if bad = req.vapid.check(s.origin, s.now(), &s.tokens); bad != nil {
+	if bad = req.vapid.check(req.Endpoint.Origin(), s.now(), &s.tokens); bad != nil {
 		return bad
 	}
 	for _, check := range []func() *refusal{req.checkTTL, req.checkUrgency, req.checkTopic, req.checkCoding} {

@@ -1,6 +1,8 @@
 package pushtest
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,9 +27,14 @@ type Config struct {
 	// Listen is the address to listen on. Default 127.0.0.1:0.
 	Listen string
 
-	// TLS serves HTTPS and HTTP/2 with a certificate of the service's own CA,
-	// made in memory at the start.
+	// TLS serves HTTPS and HTTP/2 there, with a certificate of the service's own
+	// CA. Firefox can use the service without only.
 	TLS bool
+
+	// ListenTLS is the address of a second listener, for what Chromium will have
+	// in TLS alone: its connection, and the messages to it. Default 127.0.0.1:0;
+	// with TLS it is Listen.
+	ListenTLS string
 
 	// Memory serves over net.Pipe instead of a network, so that the service can
 	// run in a testing/synctest bubble. Only Client reaches it.
@@ -37,9 +45,9 @@ type Config struct {
 	// https://updates.push.services.mozilla.com plays that push service.
 	URL string
 
-	// Dir keeps browsers, subscriptions and waiting messages over a restart. The
-	// address must stay the same too: it is part of every endpoint. Default:
-	// nothing is kept, and browsers subscribe anew.
+	// Dir keeps browsers, subscriptions, waiting messages and the CA over a
+	// restart. The address must stay the same too: it is part of every endpoint.
+	// Default: nothing is kept, and browsers subscribe anew.
 	Dir string
 
 	// Now is the service's clock. Default time.Now.
@@ -50,12 +58,12 @@ type Config struct {
 type Service struct {
 	dir       string // of the state; may be empty
 	url       string // base of endpoints, without a trailing slash
-	origin    string // what tokens must name as their audience
 	now       func() time.Time
 	routes    *http.ServeMux
 	server    *http.Server
 	listener  net.Listener
-	authority *authority // nil without TLS
+	secure    net.Listener // for TLS; may be listener itself, and is nil in memory
+	authority *authority   // nil in memory
 	client    *http.Client
 	alive     context.Context // ends with Close; hanging answers and sockets end with it
 	stop      context.CancelFunc
@@ -66,7 +74,7 @@ type Service struct {
 	mu       sync.Mutex               // guards what follows, and every subscription and browser in it
 	subs     map[string]*subscription // by token; ended ones too, to answer 410
 	live     int                      // how many of them have not ended
-	browsers map[string]*browser      // by uaid
+	browsers map[string]*browser      // by name
 	present  int                      // how many of them are connected
 	arrivals int                      // messages accepted so far
 	any      script                   // for subscriptions that have none of their own
@@ -87,35 +95,41 @@ func Start(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	if err := s.name(cfg); err != nil {
-		s.listener.Close()
+		s.unlisten()
 		return nil, err
 	}
 	s.serve()
 	return s, nil
 }
 
-// listen opens the network address, or the pipe that stands for it.
+// listen opens the network addresses, or the pipe that stands for them.
 func (s *Service) listen(cfg Config) error {
 	if cfg.Memory {
-		s.listener = newPipeListener()
+		s.listener = newHandedListener()
 		return nil
 	}
-	address := cfg.Listen
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
 	var err error
-	if s.listener, err = net.Listen("tcp", address); err != nil {
+	if s.authority == nil { // none was kept
+		if s.authority, err = newAuthority(s.now()); err != nil {
+			return fmt.Errorf("pushtest: %w", err)
+		}
+		if err := s.save(); err != nil {
+			return err
+		}
+	}
+	if s.listener, err = net.Listen("tcp", cmp.Or(cfg.Listen, anywhere)); err != nil {
 		return fmt.Errorf("pushtest: %w", err)
 	}
 	if cfg.TLS {
-		if s.authority, err = newAuthority(s.now()); err != nil {
-			s.listener.Close()
-			return fmt.Errorf("pushtest: %w", err)
-		}
+		s.secure = s.listener
+	} else if s.secure, err = net.Listen("tcp", cmp.Or(cfg.ListenTLS, anywhere)); err != nil {
+		s.listener.Close()
+		return fmt.Errorf("pushtest: %w", err)
 	}
 	return nil
 }
+
+const anywhere = "127.0.0.1:0"
 
 // name settles the base URL, once the port is known.
 func (s *Service) name(cfg Config) error {
@@ -125,9 +139,9 @@ func (s *Service) name(cfg Config) error {
 	case cfg.Memory:
 		base = "https://push.test"
 	case cfg.TLS:
-		base = "https://" + s.address()
+		base = "https://" + reach(s.listener)
 	default:
-		base = "http://" + s.address()
+		base = "http://" + reach(s.listener)
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Path != "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -136,19 +150,18 @@ func (s *Service) name(cfg Config) error {
 	// An origin is written without the port that its scheme implies (WP-41).
 	host := strings.TrimSuffix(strings.ToLower(u.Host), map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
 	s.url = u.Scheme + "://" + host
-	s.origin = s.endpoint("").Origin()
-	s.hosts, err = belfry.NewPushHosts([]string{s.PushHost()})
+	s.hosts, err = belfry.NewPushHosts(s.PushHosts())
 	return err
 }
 
-// address is where the service can be reached: who listens on all addresses is
-// reached on loopback.
-func (s *Service) address() string {
-	tcp, ok := s.listener.Addr().(*net.TCPAddr)
+// reach is where a listener can be reached: on loopback, where it listens on all
+// addresses.
+func reach(l net.Listener) string {
+	tcp, ok := l.Addr().(*net.TCPAddr)
 	if ok && tcp.IP.IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
 	}
-	return s.listener.Addr().String()
+	return l.Addr().String()
 }
 
 // serve begins to answer.
@@ -160,28 +173,85 @@ func (s *Service) serve() {
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	transport := &http.Transport{DialContext: s.dial, ForceAttemptHTTP2: true}
-	if pipe, ok := s.listener.(*pipeListener); ok {
+	s.client = &http.Client{Transport: transport}
+	if pipe, ok := s.listener.(*handedListener); ok {
 		// Endpoints are https, but nobody can listen in on a pipe: no TLS is spoken.
 		transport.DialTLSContext = pipe.dial
-	}
-	s.client = &http.Client{Transport: transport}
-	if s.authority == nil {
-		go s.server.Serve(s.listener)
+		go s.server.Serve(pipe)
 		return
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: s.authority.pool()}
-	s.server.TLSConfig = &tls.Config{GetCertificate: s.authority.certificate}
-	go s.server.ServeTLS(s.listener, "", "")
+	if s.listener != s.secure {
+		go s.server.Serve(s.listener)
+	}
+	web := newHandedListener()
+	go s.server.Serve(web)
+	go s.admitTLS(web)
 }
+
+// admitTLS takes connections and asks them to the right door.
+func (s *Service) admitTLS(web *handedListener) {
+	config := &tls.Config{GetCertificate: s.authority.certificate, NextProtos: []string{"h2", "http/1.1"}}
+	for {
+		conn, err := s.secure.Accept()
+		if err != nil {
+			return
+		}
+		go s.usher(tls.Server(conn, config), web)
+	}
+}
+
+// usher looks what a client wants to speak. Most say so in the handshake
+// (RFC 7301); of the rest, Chromium begins with the version of MCS, which is no
+// letter and so begins no request of HTTP.
+func (s *Service) usher(conn *tls.Conn, web *handedListener) {
+	conn.SetDeadline(time.Now().Add(loginTime))
+	if conn.HandshakeContext(s.alive) != nil {
+		conn.Close()
+		return
+	}
+	visitor := net.Conn(conn)
+	if conn.ConnectionState().NegotiatedProtocol == "" {
+		peeked := peekedConn{conn, bufio.NewReader(conn)}
+		if first, err := peeked.in.Peek(1); err != nil || first[0] == mcsVersion {
+			s.serveMCS(peeked)
+			return
+		}
+		visitor = peeked
+	}
+	conn.SetDeadline(time.Time{})
+	if web.hand(s.alive, visitor) != nil {
+		conn.Close()
+	}
+}
+
+// A peekedConn is a connection of which the first octets have been looked at.
+type peekedConn struct {
+	*tls.Conn
+	in *bufio.Reader
+}
+
+func (c peekedConn) Read(b []byte) (int, error) { return c.in.Read(b) }
 
 // dial reaches this service whatever the address, so that a service under
 // another's name needs no name server.
-func (s *Service) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	if pipe, ok := s.listener.(*pipeListener); ok {
+func (s *Service) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	if pipe, ok := s.listener.(*handedListener); ok {
 		return pipe.dial(ctx, "", "")
 	}
+	to := s.listener
+	if host, _, _ := net.SplitHostPort(address); slices.Contains(googleHosts, host) || address == reach(s.secure) {
+		to = s.secure
+	}
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp", s.address())
+	return d.DialContext(ctx, "tcp", reach(to))
+}
+
+func (s *Service) unlisten() {
+	s.listener.Close()
+	if s.secure != nil {
+		s.secure.Close()
+	}
 }
 
 // Close ends the service: listeners, connections, browsers and hanging answers.
@@ -192,6 +262,7 @@ func (s *Service) Close() error {
 	}
 	s.stop()
 	err := s.server.Close()
+	s.unlisten()
 	s.client.CloseIdleConnections()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -213,8 +284,13 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // handler knows every route of the service.
 func (s *Service) handler() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /wpush/v2/{token}", s.push)
-	mux.HandleFunc("GET /{$}", s.serveBrowser)
+	mux.HandleFunc("POST "+ownPath+"{token}", s.push)
+	for _, host := range googleHosts {
+		mux.HandleFunc("POST "+host+googlePath+"{token}", s.push)
+	}
+	mux.HandleFunc("GET /{$}", s.serveAutopush)
+	mux.HandleFunc("POST /checkin", s.checkin)
+	mux.HandleFunc("POST /register", s.registration)
 	mux.HandleFunc("DELETE /m/{message}", s.withdraw)
 	mux.HandleFunc("POST /pushtest/subscriptions", s.local(s.mintOverHTTP))
 	mux.HandleFunc("GET /pushtest/ledger", s.local(s.showLedger))
@@ -227,23 +303,29 @@ func (s *Service) handler() *http.ServeMux {
 // URL is the base of the service's endpoints, such as http://127.0.0.1:8090.
 func (s *Service) URL() string { return s.url }
 
-// PushHost is what --push-host must be given for a server to reach this service.
-func (s *Service) PushHost() string {
+// PushHosts are what --push-host must be given for a server to reach this
+// service: as itself, and as Google's, which endpoints of Chromium name.
+func (s *Service) PushHosts() []string {
 	scheme, host, _ := strings.Cut(s.url, "://")
-	_, inMemory := s.listener.(*pipeListener)
-	switch {
+	switch _, inMemory := s.listener.(*handedListener); {
+	case inMemory:
+		return []string{host}
 	case scheme == "http":
-		return s.url
-	case inMemory || host == s.address():
-		return host
+		host = s.url
+	case host != reach(s.listener):
+		host += "=" + reach(s.listener)
 	}
-	return host + "=" + s.address()
+	all := []string{host}
+	for _, google := range googleHosts {
+		all = append(all, google+"="+reach(s.secure))
+	}
+	return all
 }
 
 // Hosts allows this service beside the built-in push services.
 func (s *Service) Hosts() belfry.PushHosts { return s.hosts }
 
-// RootCAs trusts the service's CA alone; nil without TLS.
+// RootCAs trusts the service's CA alone; nil in memory, where there is none.
 func (s *Service) RootCAs() *x509.CertPool {
 	if s.authority == nil {
 		return nil
@@ -251,7 +333,7 @@ func (s *Service) RootCAs() *x509.CertPool {
 	return s.authority.pool()
 }
 
-// CA is the service's CA certificate in PEM, for --push-ca; nil without TLS.
+// CA is the service's CA certificate in PEM, for --push-ca; nil in memory.
 func (s *Service) CA() []byte {
 	if s.authority == nil {
 		return nil

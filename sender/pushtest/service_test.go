@@ -18,7 +18,7 @@ func TestServiceReadsWhatWasSent(t *testing.T) {
 	service, site := pushtest.NewService(t), newSite(t)
 	sub := service.Subscribe(site.publicKey())
 	if _, err := service.Hosts().Endpoint(sub.Endpoint.Reveal()); err != nil {
-		t.Fatalf("a server given --push-host %s would refuse the endpoint: %v", service.PushHost(), err)
+		t.Fatalf("a server given --push-host %s would refuse the endpoint: %v", service.PushHosts()[0], err)
 	}
 	r := site.request(t, sub, "ding dong")
 	r.Header.Set("Topic", "Gfug6ZW5eU_CwmIXvztyXC8Nnu2hZxn-")
@@ -71,7 +71,7 @@ func TestServiceUnderAnothersName(t *testing.T) {
 	}
 	host, ok := service.Hosts().Opened("updates.push.services.mozilla.com", "443")
 	if !ok || !strings.HasPrefix(host.Dial, "127.0.0.1:") {
-		t.Errorf("--push-host %s opens %+v", service.PushHost(), host)
+		t.Errorf("--push-host %s opens %+v", service.PushHosts()[0], host)
 	}
 	if a := do(t, service.Client(), site.request(t, sub, "hi")); a.status != 201 || a.proto != "HTTP/2.0" {
 		t.Errorf("answer %+v", a)

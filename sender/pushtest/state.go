@@ -19,7 +19,8 @@ const stateFile = "pushtest.json"
 
 type (
 	stateJSON struct {
-		Browsers      []string           `json:"browsers"` // uaids
+		Authority     *authorityJSON     `json:"authority,omitempty"`
+		Browsers      []string           `json:"browsers"` // names
 		Subscriptions []subscriptionJSON `json:"subscriptions"`
 		Arrivals      int                `json:"arrivals"`
 	}
@@ -33,6 +34,7 @@ type (
 		Away    bool          `json:"away,omitempty"`
 		Browser string        `json:"browser,omitempty"`
 		Channel string        `json:"channel,omitempty"`
+		App     string        `json:"app,omitempty"`
 		Waiting []messageJSON `json:"waiting,omitempty"`
 	}
 	messageJSON struct {
@@ -53,8 +55,14 @@ func (s *Service) save() error {
 		return nil
 	}
 	state := stateJSON{Arrivals: s.arrivals}
-	for uaid := range s.browsers {
-		state.Browsers = append(state.Browsers, uaid)
+	if s.authority != nil {
+		var err error
+		if state.Authority, err = s.authority.toJSON(); err != nil {
+			return fmt.Errorf("pushtest: %w", err)
+		}
+	}
+	for name := range s.browsers {
+		state.Browsers = append(state.Browsers, name)
 	}
 	for _, sub := range s.subs {
 		state.Subscriptions = append(state.Subscriptions, sub.toJSON(s.now()))
@@ -75,12 +83,12 @@ func (s *Service) save() error {
 }
 
 func (sub *subscription) toJSON(now time.Time) subscriptionJSON {
-	j := subscriptionJSON{Token: sub.token, Key: sub.key, Rules: sub.rules, Ended: sub.ended, Away: sub.away, Channel: sub.channel}
+	j := subscriptionJSON{Token: sub.token, Key: sub.key, Rules: sub.rules, Ended: sub.ended, Away: sub.away, Channel: sub.channel.name, App: sub.channel.app}
 	if sub.private != nil {
 		j.Private, j.Auth = sub.private.Bytes(), sub.auth[:]
 	}
 	if sub.browser != nil {
-		j.Browser = sub.browser.uaid
+		j.Browser = sub.browser.name
 	}
 	for _, m := range sub.unexpired(now) {
 		j.Waiting = append(j.Waiting, messageJSON{m.id, m.body, m.plain, m.topic, m.arrival, m.expires})
@@ -109,8 +117,13 @@ func (s *Service) load() error {
 		return unreadable(name)
 	}
 	s.arrivals = state.Arrivals
-	for _, uaid := range state.Browsers {
-		s.browsers[uaid] = &browser{uaid: uaid, channels: map[string]*subscription{}}
+	if state.Authority != nil {
+		if s.authority, err = state.Authority.authority(); err != nil {
+			return unreadable(name)
+		}
+	}
+	for _, name := range state.Browsers {
+		s.meet(name)
 	}
 	for _, j := range state.Subscriptions {
 		sub, err := j.subscription(s.browsers[j.Browser])
@@ -129,11 +142,11 @@ func unreadable(name string) error {
 }
 
 func (j subscriptionJSON) subscription(b *browser) (*subscription, error) {
-	sub := &subscription{token: j.Token, key: j.Key, rules: j.Rules, ended: j.Ended, away: j.Away, browser: b, channel: j.Channel}
+	sub := &subscription{token: j.Token, key: j.Key, rules: j.Rules, ended: j.Ended, away: j.Away, browser: b, channel: channel{j.Channel, j.App}}
 	switch {
 	case b != nil:
 		if !sub.ended {
-			b.channels[sub.channel] = sub
+			b.channels[sub.channel.name] = sub
 		}
 	case j.Browser != "" || len(j.Auth) != len(sub.auth):
 		return nil, errors.New("neither a browser's nor a minted subscription")

@@ -40,7 +40,7 @@ type subscription struct {
 	away    bool // a minted one's device is offline
 
 	browser *browser // nil for minted ones
-	channel string   // the browser's channelID
+	channel channel
 	waiting []*message
 }
 
@@ -50,13 +50,35 @@ func newToken() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func (s *Service) endpoint(token string) belfry.Endpoint {
-	return belfry.StoredEndpoint(s.url + "/wpush/v2/" + token)
+const (
+	ownPath    = "/wpush/v2/" // in front of the token in endpoints of Firefox and of minted subscriptions
+	googlePath = "/fcm/send/" // and in those of Chromium
+)
+
+func (sub *subscription) path() string {
+	if sub.channel.app != "" {
+		return googlePath + sub.token
+	}
+	return ownPath + sub.token
+}
+
+// endpoint is where to post to. Chromium makes the endpoint itself, and so it
+// names Google's host.
+func (s *Service) endpoint(sub *subscription) belfry.Endpoint {
+	if sub.channel.app != "" {
+		return belfry.StoredEndpoint("https://" + googleHosts[0] + sub.path())
+	}
+	return belfry.StoredEndpoint(s.url + sub.path())
 }
 
 // token is the endpoint's last part; empty when it is not at this service.
 func (s *Service) token(e belfry.Endpoint) string {
-	token, ok := strings.CutPrefix(e.Reveal(), s.url+"/wpush/v2/")
+	for _, host := range googleHosts {
+		if token, ok := strings.CutPrefix(e.Reveal(), "https://"+host+googlePath); ok {
+			return token
+		}
+	}
+	token, ok := strings.CutPrefix(e.Reveal(), s.url+ownPath)
 	if !ok {
 		return ""
 	}
@@ -121,7 +143,7 @@ func normalised(applicationServerKey string) (string, error) {
 // shown is the subscription in the words of the house.
 func (sub *subscription) shown(s *Service) belfry.Subscription {
 	return belfry.Subscription{
-		Endpoint: s.endpoint(sub.token),
+		Endpoint: s.endpoint(sub),
 		P256dh:   belfry.PublicKey(sub.private.PublicKey().Bytes()),
 		Auth:     sub.auth,
 		KeyID:    keyID(sub.key),
