@@ -27,7 +27,7 @@ $(KIT_TOOLS): $(KIT)/package-lock.json
 
 # The end-to-end test needs a Linux desktop's D-Bus; setup says so elsewhere.
 .PHONY: test
-test: setup test-go test-kit $(if $(filter Linux,$(shell uname)),e2e) ## set up, then run all tests: Go, the browser kit, a real Firefox
+test: setup test-go test-kit $(if $(filter Linux,$(shell uname)),e2e) ## set up, then run all tests: Go, the browser kit, real browsers
 
 .PHONY: test-go
 test-go: ## run the Go tests with the race detector
@@ -38,7 +38,7 @@ test-kit: $(KIT_TOOLS) ## check the types of the browser kit and run its tests
 	cd $(KIT) && npm run --silent check && npm test --silent
 
 .PHONY: e2e
-e2e: ## register, ring and unregister a real Firefox, end to end
+e2e: ## register, ring and unregister real browsers, end to end
 	$(GO) test -race -tags e2e -count=1 -v ./e2e
 
 .PHONY: screenshot

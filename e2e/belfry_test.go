@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/belfry-push/belfry/sender/pushtest"
 )
 
 // A Program is the belfry program as a user has it: a file that one runs.
@@ -73,10 +75,17 @@ type Server struct {
 }
 
 // Serve starts a server on the data directory, at a free port where address
-// ends with :0. It speaks to the push service at pushHost beside the real ones.
-func (p Program) Serve(ctx context.Context, t *testing.T, data, address, pushHost string, more ...string) *Server {
+// ends with :0. It speaks to push beside the real push services.
+func (p Program) Serve(ctx context.Context, t *testing.T, data, address string, push *pushtest.Service, more ...string) *Server {
 	t.Helper()
-	flags := append([]string{"serve", "--data", data, "--listen", address, "--push-host", pushHost, "--log-level", "debug"}, more...)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, push.CA(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := append([]string{"serve", "--data", data, "--listen", address, "--push-ca", ca, "--log-level", "debug"}, more...)
+	for _, host := range push.PushHosts() {
+		flags = append(flags, "--push-host", host)
+	}
 	cmd := p.command(flags...)
 	process, line := start(ctx, t, "belfry serve", cmd, `(?m)^belfry: listening on http://(127\.0\.0\.1:\d+)\n`)
 	return &Server{program: p, data: data, address: line[1], process: process}
@@ -117,13 +126,13 @@ func (s *Server) Ask(ctx context.Context, t *testing.T, result any, args ...stri
 
 // Send rings whoever listens to the channel news, and demands that the push
 // service accepts it for all of them, who are want.
-func (s *Server) Send(ctx context.Context, t *testing.T, want int, title, body string) {
+func (s *Server) Send(ctx context.Context, t *testing.T, want int, title, body string, more ...string) {
 	t.Helper()
 	var sent struct {
 		State  string `json:"state"`
 		Counts struct{ Targets, Accepted int }
 	}
-	s.Ask(ctx, t, &sent, "send", "--channel", "news", "--title", title, "--body", body, "--url", "/?from="+title)
+	s.Ask(ctx, t, &sent, append([]string{"send", "--channel", "news", "--title", title, "--body", body, "--url", "/?from=" + title}, more...)...)
 	if sent.State != "done" || sent.Counts.Targets != want || sent.Counts.Accepted != want {
 		t.Fatalf("belfry send %s: %+v, want %d accepted", title, sent, want)
 	}

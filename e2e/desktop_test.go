@@ -119,6 +119,19 @@ func (d *Desktop) Click(t *testing.T, n Notification) {
 	d.Dismiss(t, n)
 }
 
+// Press clicks on the button of that label.
+func (d *Desktop) Press(t *testing.T, n Notification, label string) {
+	t.Helper()
+	for i := 0; i+1 < len(n.Actions); i += 2 {
+		if n.Actions[i+1] == label {
+			d.emit(t, "ActionInvoked", n.ID, n.Actions[i])
+			d.Dismiss(t, n)
+			return
+		}
+	}
+	t.Fatalf("no button %q, but %q", label, n.Actions)
+}
+
 // Dismiss wipes the notification away. Desktops say the same after a click.
 func (d *Desktop) Dismiss(t *testing.T, n Notification) {
 	t.Helper()

@@ -77,21 +77,18 @@ var preferences = map[string]any{
 	"toolkit.startup.max_resumed_crashes":        -1,
 }
 
-// A Profile is one person's browser while it is closed: what they allowed, what
-// workers and subscriptions they have.
-type Profile struct {
+// A firefoxProfile is a Profile of Firefox.
+type firefoxProfile struct {
 	dir     string
 	program string
 	desktop *Desktop
 }
 
-// NewProfile makes the profile of a person who never was here before and has
-// nothing against notifications. Their browser's push service is the one at
-// pushURL, set as pushtest tells its users to.
-func NewProfile(t *testing.T, desktop *Desktop, pushURL string) *Profile {
+// NewFirefox makes a profile of Firefox.
+func NewFirefox(t *testing.T, desktop *Desktop, push *pushtest.Service) Profile {
 	t.Helper()
-	p := &Profile{dir: t.TempDir(), program: firefox(t), desktop: desktop}
-	lines := pushtest.FirefoxPrefs(pushURL)
+	p := &firefoxProfile{dir: t.TempDir(), program: program(t, "BELFRY_FIREFOX", "firefox-esr", "firefox"), desktop: desktop}
+	lines := pushtest.FirefoxPrefs(push.URL())
 	for name, value := range preferences { // after those: the last word counts
 		js, err := json.Marshal(value)
 		if err != nil {
@@ -106,30 +103,24 @@ func NewProfile(t *testing.T, desktop *Desktop, pushURL string) *Profile {
 	return p
 }
 
-// firefox finds the browser: BELFRY_FIREFOX where it is set, else the first of
-// Debian's names for it.
-func firefox(t *testing.T) string {
+// program finds a browser: the one that the environment variable names where it
+// is set, else the first of its usual names that there is.
+func program(t *testing.T, variable string, names ...string) string {
 	t.Helper()
-	if program := os.Getenv("BELFRY_FIREFOX"); program != "" {
+	if program := os.Getenv(variable); program != "" {
 		return program
 	}
-	for _, name := range []string{"firefox-esr", "firefox"} {
+	for _, name := range names {
 		if program, err := exec.LookPath(name); err == nil {
 			return program
 		}
 	}
-	t.Fatal("no Firefox here: make setup installs it, or BELFRY_FIREFOX=/path/to/firefox names one")
+	t.Fatalf("no %s here: make setup installs it, or %s=/path/to/it names one", names[0], variable)
 	return ""
 }
 
-// A Firefox is a profile's browser while it runs.
-type Firefox struct {
-	*Marionette
-	process *process
-}
-
-// Open starts the browser on an empty page and takes hold of it.
-func (p *Profile) Open(ctx context.Context, t *testing.T) *Firefox {
+// Open implements Profile.
+func (p *firefoxProfile) Open(ctx context.Context, t *testing.T) *Browser {
 	t.Helper()
 	cmd := exec.Command(p.program, "--profile", p.dir, "--no-remote", "--headless",
 		"--marionette", "--remote-allow-system-access", "about:blank")
@@ -147,101 +138,5 @@ func (p *Profile) Open(ctx context.Context, t *testing.T) *Firefox {
 		t.Fatalf("firefox: %v", err)
 	}
 	t.Logf("Firefox %s", version)
-	return &Firefox{m, process}
-}
-
-// Visit opens url and waits until it has loaded.
-func (f *Firefox) Visit(ctx context.Context, t *testing.T, url string) {
-	t.Helper()
-	if err := f.Navigate(ctx, url); err != nil {
-		t.Fatalf("%s: %v", url, err)
-	}
-}
-
-// Follow waits until the browser has opened url by itself in a new tab, and goes
-// there. It asks the browser's own window, since no page can see another's tab.
-func (f *Firefox) Follow(ctx context.Context, t *testing.T, url string) {
-	t.Helper()
-	const opened = `
-		const [url, done] = arguments;
-		const look = () => {
-			const tab = gBrowser.tabs.find(({ linkedBrowser: { currentURI, webProgress } }) => currentURI.spec === url && !webProgress.isLoadingDocument);
-			if (!tab) return;
-			gBrowser.removeTabsProgressListener(listener);
-			done();
-		};
-		const listener = { onStateChange: look, onLocationChange: look };
-		gBrowser.addTabsProgressListener(listener);
-		look();`
-	if err := f.follow(ctx, opened, url); err != nil {
-		t.Fatalf("the browser does not open %s: %v", url, err)
-	}
-}
-
-func (f *Firefox) follow(ctx context.Context, opened, url string) error {
-	if err := f.Context(ctx, "chrome"); err != nil {
-		return err
-	}
-	if err := f.Run(ctx, new(any), opened, url); err != nil {
-		return err
-	}
-	if err := f.Context(ctx, "content"); err != nil {
-		return err
-	}
-	return f.SwitchTo(ctx, url)
-}
-
-// Press clicks on what css finds, as soon as it is there to be clicked on.
-func (f *Firefox) Press(ctx context.Context, t *testing.T, css string) {
-	t.Helper()
-	f.until(ctx, t, css+" can be pressed", `(css) => {
-		const button = document.querySelector(css);
-		return button && !button.disabled && button.checkVisibility() && button.textContent;
-	}`, css)
-	if err := f.Click(ctx, css); err != nil {
-		t.Fatalf("press %s: %v", css, err)
-	}
-}
-
-// Reads waits until the text of what css finds begins with prefix.
-func (f *Firefox) Reads(ctx context.Context, t *testing.T, css, prefix string) {
-	t.Helper()
-	f.until(ctx, t, css+" reads "+prefix, `(css, prefix) => {
-		const text = document.querySelector(css)?.textContent.trim();
-		return text?.startsWith(prefix) && text;
-	}`, css, prefix)
-}
-
-// until waits until the page makes condition true: a function in JavaScript,
-// asked now and after each change of the document.
-func (f *Firefox) until(ctx context.Context, t *testing.T, what, condition string, args ...any) {
-	t.Helper()
-	script := `
-		const done = arguments[arguments.length - 1], args = [...arguments].slice(0, -1);
-		const holds = ` + condition + `;
-		const look = () => {
-			const result = holds(...args);
-			if (result) { watch.disconnect(); done(result); }
-		};
-		const watch = new MutationObserver(look);
-		watch.observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
-		look();`
-	if err := f.Run(ctx, new(any), script, args...); err != nil {
-		var text string
-		if err := f.Run(ctx, &text, `arguments[0](document.body.innerText)`); err != nil {
-			t.Log(err)
-		}
-		t.Fatalf("%s: %v; the page reads:\n%s", what, err, text)
-	}
-}
-
-// Close quits the browser, as a person does who is done for the day.
-func (f *Firefox) Close(ctx context.Context, t *testing.T) {
-	t.Helper()
-	if err := f.Quit(ctx); err != nil {
-		t.Fatalf("firefox: %v", err)
-	}
-	if code := f.process.end(ctx, t); code != 0 {
-		t.Errorf("firefox ended with %d", code)
-	}
+	return &Browser{m, process}
 }

@@ -18,30 +18,27 @@ import (
 // worker's import or the kit's idea of its server is wrong, no site but our own
 // demo can be rung for.
 func TestForeignSite(t *testing.T) {
-	program := Build(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	push, err := pushtest.Start(pushtest.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { push.Close() })
-	desktop := NewDesktop(ctx, t)
-	visitor := NewProfile(t, desktop, push.URL())
+	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
+		program := Build(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		push := startPush(t)
+		desktop := NewDesktop(ctx, t)
+		visitor := profile(t, desktop, push)
 
-	pages := http.NewServeMux()
-	site := httptest.NewServer(pages)
-	t.Cleanup(site.Close)
-	server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push.PushHost(), "--origin", site.URL)
-	belfry := server.Page()[:len(server.Page())-1]
-	serve := func(path, kind, text string) {
-		pages.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", kind)
-			fmt.Fprint(w, text)
-		})
-	}
-	serve("/sw.js", "text/javascript", fmt.Sprintf("self.BELFRY = '%s';\nimportScripts(BELFRY + '/sw.js');\n", belfry))
-	serve("/", "text/html", fmt.Sprintf(`<!doctype html><title>Shop</title>
+		pages := http.NewServeMux()
+		site := httptest.NewServer(pages)
+		t.Cleanup(site.Close)
+		server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push, "--origin", site.URL)
+		belfry := server.Page()[:len(server.Page())-1]
+		serve := func(path, kind, text string) {
+			pages.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", kind)
+				fmt.Fprint(w, text)
+			})
+		}
+		serve("/sw.js", "text/javascript", fmt.Sprintf("self.BELFRY = '%s';\nimportScripts(BELFRY + '/sw.js');\n", belfry))
+		serve("/", "text/html", fmt.Sprintf(`<!doctype html><title>Shop</title>
 <button id="notify">Notify me</button> <output id="state"></output>
 <script type="module">
   import { connect } from '%s/belfry.js';
@@ -51,18 +48,19 @@ func TestForeignSite(t *testing.T) {
   document.getElementById('notify').onclick = () => belfry.subscribe(['news']).catch((error) => { state.textContent = error.code; });
 </script>`, belfry))
 
-	browser := visitor.Open(ctx, t)
-	browser.Visit(ctx, t, site.URL+"/")
-	browser.Press(ctx, t, "#notify")
-	browser.Reads(ctx, t, "#state", "on")
-	expect(t, "registered", server.Registered(ctx, t), 1)
-	browser.Close(ctx, t)
+		browser := visitor.Open(ctx, t)
+		browser.Visit(ctx, t, site.URL+"/")
+		browser.Press(ctx, t, "#notify")
+		browser.Reads(ctx, t, "#state", "on")
+		expect(t, "registered", server.Registered(ctx, t), 1)
+		browser.Close(ctx, t)
 
-	server.Send(ctx, t, 1, "Hello", "From another origin.")
-	browser = visitor.Open(ctx, t)
-	desktop.Click(t, shows(ctx, t, desktop, "Hello", "From another origin."))
-	// The click must open the site, not Belfry: the message's path belongs to whoever registered.
-	browser.Follow(ctx, t, site.URL+"/?from=Hello")
-	browser.Close(ctx, t)
-	server.Stop(ctx, t)
+		server.Send(ctx, t, 1, "Hello", "From another origin.")
+		browser = visitor.Open(ctx, t)
+		desktop.Click(t, shows(ctx, t, desktop, "Hello", "From another origin."))
+		// The click must open the site, not Belfry: the message's path belongs to whoever registered.
+		browser.Lands(ctx, t, site.URL+"/?from=Hello")
+		browser.Close(ctx, t)
+		server.Stop(ctx, t)
+	})
 }

@@ -87,7 +87,7 @@ func (m *Marionette) Do(ctx context.Context, command string, params, result any)
 	return json.Unmarshal(answer[3], result)
 }
 
-// Navigate opens url and waits until the page has loaded.
+// Navigate implements remote.
 func (m *Marionette) Navigate(ctx context.Context, url string) error {
 	return m.Do(ctx, "WebDriver:Navigate", map[string]any{"url": url}, nil)
 }
@@ -119,8 +119,7 @@ func (m *Marionette) SwitchTo(ctx context.Context, url string) error {
 	return fmt.Errorf("none of %d tabs shows %s", len(handles), url)
 }
 
-// Run runs an asynchronous script in the page. Its last argument is the
-// function to call with the result.
+// Run implements remote.
 func (m *Marionette) Run(ctx context.Context, result any, script string, args ...any) error {
 	var answer struct {
 		Value json.RawMessage `json:"value"`
@@ -132,9 +131,7 @@ func (m *Marionette) Run(ctx context.Context, result any, script string, args ..
 	return json.Unmarshal(answer.Value, result)
 }
 
-// Click scrolls to what css finds and clicks on it as a mouse would: the page
-// sees a trusted event with user activation, without which it may not ask for
-// anything. An element that is covered, hidden or missing is an error.
+// Click implements remote.
 func (m *Marionette) Click(ctx context.Context, css string) error {
 	var found struct {
 		Value map[string]string `json:"value"` // one pair: the constant key of WebDriver §12.1, and the reference
@@ -149,8 +146,36 @@ func (m *Marionette) Click(ctx context.Context, css string) error {
 	return fmt.Errorf("%s: no reference to the element", css)
 }
 
-// Photograph returns a picture of the page in PNG, from its top and without what
-// surrounds it, in a window of the given size.
+// Follow implements remote. It asks the browser's own window, since no page can
+// see another's tab.
+func (m *Marionette) Follow(ctx context.Context, url string) error {
+	const opened = `
+		const [url, done] = arguments;
+		const look = () => {
+			const tab = gBrowser.tabs.find(({ linkedBrowser: { currentURI, webProgress } }) => currentURI.spec === url && !webProgress.isLoadingDocument);
+			if (!tab) return;
+			gBrowser.removeTabsProgressListener(listener);
+			done();
+		};
+		const listener = { onStateChange: look, onLocationChange: look };
+		gBrowser.addTabsProgressListener(listener);
+		look();`
+	if err := m.Context(ctx, "chrome"); err != nil {
+		return err
+	}
+	if err := m.Run(ctx, new(any), opened, url); err != nil {
+		return err
+	}
+	if err := m.Context(ctx, "content"); err != nil {
+		return err
+	}
+	return m.SwitchTo(ctx, url)
+}
+
+// Handled implements remote: Firefox does not care how fast one clicks.
+func (m *Marionette) Handled(context.Context, int) error { return nil }
+
+// Photograph implements remote.
 func (m *Marionette) Photograph(ctx context.Context, width, height int) ([]byte, error) {
 	err := m.Do(ctx, "WebDriver:SetWindowRect", map[string]any{"width": width, "height": height}, nil)
 	if err != nil {
@@ -169,7 +194,7 @@ func (m *Marionette) Photograph(ctx context.Context, width, height int) ([]byte,
 	return base64.StdEncoding.DecodeString(answer.Value)
 }
 
-// Quit asks the browser to end in good order, with its profile written down.
+// Quit implements remote.
 func (m *Marionette) Quit(ctx context.Context) error {
 	defer m.conn.Close()
 	err := m.Do(ctx, "Marionette:Quit", map[string]any{"flags": []string{"eAttemptQuit"}}, nil)

@@ -17,62 +17,90 @@ import (
 // click on what was shown, and leaves. Whatever breaks in this chain, nobody
 // hears from the site any more, or somebody who left still does.
 func TestVisitor(t *testing.T) {
-	program := Build(t) // which has no part in the limit
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	push, err := pushtest.Start(pushtest.Config{}) // without TLS, as Firefox wants it on loopback
+	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
+		program := Build(t) // which has no part in the limit
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		push := startPush(t)
+		desktop := NewDesktop(ctx, t)
+		visitor := profile(t, desktop, push)
+		data := t.TempDir()
+		act := acts(t)
+
+		server := program.Serve(ctx, t, data, "127.0.0.1:0", push)
+		defer func() { secretsStay(t, push, server) }()
+		act("the server is ready")
+
+		browser := visitor.Open(ctx, t)
+		browser.Visit(ctx, t, server.Page())
+		browser.Press(ctx, t, "#subscribe")
+		browser.Reads(ctx, t, "#state", "on")
+		act("registered by a click")
+		expect(t, "registered", server.Registered(ctx, t), 1)
+		photograph(ctx, t, browser)
+
+		server.Send(ctx, t, 1, "Hello", "The page is open.")
+		shown := shows(ctx, t, desktop, "Hello", "The page is open.")
+		handled(ctx, t, browser, 1)
+		act("rung with the page open")
+		desktop.Dismiss(t, shown)
+		browser.Forgets(ctx, t)
+		act("wiped away")
+
+		browser.Close(ctx, t)
+		awaitBrowsers(ctx, t, push, 0)
+		server.Stop(ctx, t)
+		secretsStay(t, push, server)
+		server = program.Serve(ctx, t, data, server.address, push)
+		act("browser closed, server restarted")
+		expect(t, "registered after a restart", server.Registered(ctx, t), 1)
+
+		server.Send(ctx, t, 1, "Again", "Nobody is there.")
+		desktop.Quiet(t)
+		browser = visitor.Open(ctx, t)
+		shown = shows(ctx, t, desktop, "Again", "Nobody is there.")
+		handled(ctx, t, browser, 2)
+		act("rung after the browser was closed, with no page open")
+		desktop.Click(t, shown)
+		browser.Lands(ctx, t, server.Page()+"?from=Again")
+		act("came back by a click on the notification")
+
+		server.Send(ctx, t, 1, "Offer", "With a button.", "--action", "look|Look|/?button=look")
+		shown = shows(ctx, t, desktop, "Offer", "With a button.")
+		handled(ctx, t, browser, 3)
+		desktop.Press(t, shown, "Look")
+		browser.Lands(ctx, t, server.Page()+"?button=look")
+		act("came back by a button of the notification")
+
+		browser.Press(ctx, t, "#unsubscribe")
+		browser.Reads(ctx, t, "#state", "off")
+		expect(t, "registered after leaving", server.Registered(ctx, t), 0)
+		server.Send(ctx, t, 0, "Nobody", "Nobody hears this.")
+		desktop.Quiet(t)
+		act("left")
+		browser.Close(ctx, t)
+		server.Stop(ctx, t)
+		act("all closed")
+	})
+}
+
+func handled(ctx context.Context, t *testing.T, browser *Browser, n int) {
+	t.Helper()
+	if err := browser.Handled(ctx, n); err != nil {
+		t.Fatalf("%s is not done with push %d: %v", browser.process.name, n, err)
+	}
+}
+
+// startPush runs a push service without TLS at its own address, as Firefox wants
+// it on loopback.
+func startPush(t *testing.T) *pushtest.Service {
+	t.Helper()
+	push, err := pushtest.Start(pushtest.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { push.Close() })
-	desktop := NewDesktop(ctx, t)
-	visitor := NewProfile(t, desktop, push.URL())
-	data := t.TempDir()
-	act := acts(t)
-
-	server := program.Serve(ctx, t, data, "127.0.0.1:0", push.PushHost())
-	defer func() { secretsStay(t, push, server) }()
-	act("the server is ready")
-
-	browser := visitor.Open(ctx, t)
-	browser.Visit(ctx, t, server.Page())
-	browser.Press(ctx, t, "#subscribe")
-	browser.Reads(ctx, t, "#state", "on")
-	act("registered by a click")
-	expect(t, "registered", server.Registered(ctx, t), 1)
-	photograph(ctx, t, browser)
-
-	server.Send(ctx, t, 1, "Hello", "The page is open.")
-	shows(ctx, t, desktop, "Hello", "The page is open.")
-	act("rung with the page open")
-
-	browser.Close(ctx, t)
-	awaitBrowsers(ctx, t, push, 0)
-	server.Stop(ctx, t)
-	secretsStay(t, push, server)
-	server = program.Serve(ctx, t, data, server.address, push.PushHost())
-	act("browser closed, server restarted")
-	expect(t, "registered after a restart", server.Registered(ctx, t), 1)
-
-	server.Send(ctx, t, 1, "Again", "Nobody is there.")
-	desktop.Quiet(t)
-	browser = visitor.Open(ctx, t)
-	shown := shows(ctx, t, desktop, "Again", "Nobody is there.")
-	act("rung after the browser was closed, with no page open")
-
-	desktop.Click(t, shown)
-	browser.Follow(ctx, t, server.Page()+"?from=Again")
-	act("came back by a click on the notification")
-
-	browser.Press(ctx, t, "#unsubscribe")
-	browser.Reads(ctx, t, "#state", "off")
-	expect(t, "registered after leaving", server.Registered(ctx, t), 0)
-	server.Send(ctx, t, 0, "Nobody", "Nobody hears this.")
-	desktop.Quiet(t)
-	act("left")
-	browser.Close(ctx, t)
-	server.Stop(ctx, t)
-	act("all closed")
+	return push
 }
 
 // acts returns a function that notes in the log what has been done, and when.
@@ -92,10 +120,15 @@ func expect(t *testing.T, what string, got, want int) {
 }
 
 // shows waits for the next notification and demands that it says title and body.
+// Chromium puts a line above the body that says whose it is.
 func shows(ctx context.Context, t *testing.T, desktop *Desktop, title, body string) Notification {
 	t.Helper()
 	n := desktop.Next(ctx, t)
-	if n.Summary != title || n.Body != body {
+	_, said, signed := strings.Cut(n.Body, "\n\n")
+	if !signed {
+		said = n.Body
+	}
+	if n.Summary != title || said != body {
 		t.Fatalf("the desktop shows %q with the body %q, want %q and %q", n.Summary, n.Body, title, body)
 	}
 	return n
@@ -122,7 +155,7 @@ func secretsStay(t *testing.T, push *pushtest.Service, server *Server) {
 
 // photograph writes a picture of the page to the file that BELFRY_SCREENSHOT
 // names, if it does: it is the one in the README.
-func photograph(ctx context.Context, t *testing.T, browser *Firefox) {
+func photograph(ctx context.Context, t *testing.T, browser *Browser) {
 	t.Helper()
 	path := os.Getenv("BELFRY_SCREENSHOT")
 	if path == "" {

@@ -1,0 +1,159 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"testing"
+
+	"github.com/belfry-push/belfry/sender/pushtest"
+)
+
+// A Profile is one person's browser while it is closed: what they allowed, what
+// workers and subscriptions they have.
+type Profile interface {
+	// Open starts the browser on an empty page and takes hold of it.
+	Open(ctx context.Context, t *testing.T) *Browser
+}
+
+// browsers makes, for each stock browser, the profile of a person who never was
+// here before and has nothing against notifications. Their browser's push service
+// is the given one, set as pushtest tells its users to.
+var browsers = map[string]func(*testing.T, *Desktop, *pushtest.Service) Profile{
+	"Firefox":  NewFirefox,
+	"Chromium": NewChromium,
+}
+
+// eachBrowser runs test in every stock browser.
+func eachBrowser(t *testing.T, test func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile)) {
+	for name, profile := range browsers {
+		t.Run(name, func(t *testing.T) { test(t, profile) })
+	}
+}
+
+// A Browser is a profile's browser while it runs.
+type Browser struct {
+	remote
+	process *process
+}
+
+// A remote is a browser's own remote control.
+type remote interface {
+	// Navigate opens url and waits until the page has loaded.
+	Navigate(ctx context.Context, url string) error
+
+	// Run runs an asynchronous script in the page. Its last argument is the
+	// function to call with the result.
+	Run(ctx context.Context, result any, script string, args ...any) error
+
+	// Click scrolls to what css finds and clicks on it as a mouse would: the page
+	// sees a trusted event with user activation, without which it may not ask for
+	// anything. An element that is covered, hidden or missing is an error.
+	Click(ctx context.Context, css string) error
+
+	// Follow waits until the browser has opened url by itself in a new tab, and
+	// goes there.
+	Follow(ctx context.Context, url string) error
+
+	// Handled waits until the browser is done with n pushes in the life of its
+	// profile, as it is before a person can have seen what came of them. Chromium
+	// looks afterwards whether there is a notification, and shows one of its own
+	// where one was clicked away too fast.
+	Handled(ctx context.Context, n int) error
+
+	// Photograph returns a picture of the page in PNG, from its top and without
+	// what surrounds it, in a window of the given size.
+	Photograph(ctx context.Context, width, height int) ([]byte, error)
+
+	// Quit asks the browser to end in good order, with its profile written down.
+	Quit(ctx context.Context) error
+}
+
+// Visit opens url and waits until it has loaded.
+func (b *Browser) Visit(ctx context.Context, t *testing.T, url string) {
+	t.Helper()
+	if err := b.Navigate(ctx, url); err != nil {
+		t.Fatalf("%s: %v", url, err)
+	}
+}
+
+// Lands waits until the browser has opened url by itself in a new tab.
+func (b *Browser) Lands(ctx context.Context, t *testing.T, url string) {
+	t.Helper()
+	if err := b.Follow(ctx, url); err != nil {
+		t.Fatalf("the browser does not open %s: %v", url, err)
+	}
+}
+
+// Press clicks on what css finds, as soon as it is there to be clicked on.
+func (b *Browser) Press(ctx context.Context, t *testing.T, css string) {
+	t.Helper()
+	b.until(ctx, t, css+" can be pressed", `(css) => {
+		const button = document.querySelector(css);
+		return button && !button.disabled && button.checkVisibility() && button.textContent;
+	}`, css)
+	if err := b.Click(ctx, css); err != nil {
+		t.Fatalf("press %s: %v", css, err)
+	}
+}
+
+// Reads waits until the text of what css finds begins with prefix.
+func (b *Browser) Reads(ctx context.Context, t *testing.T, css, prefix string) {
+	t.Helper()
+	b.until(ctx, t, css+" reads "+prefix, `(css, prefix) => {
+		const text = document.querySelector(css)?.textContent.trim();
+		return text?.startsWith(prefix) && text;
+	}`, css, prefix)
+}
+
+// until waits until the page makes condition true: a function in JavaScript,
+// asked now and after each change of the document.
+func (b *Browser) until(ctx context.Context, t *testing.T, what, condition string, args ...any) {
+	t.Helper()
+	script := `
+		const done = arguments[arguments.length - 1], args = [...arguments].slice(0, -1);
+		const holds = ` + condition + `;
+		const look = () => {
+			const result = holds(...args);
+			if (result) { watch.disconnect(); done(result); }
+		};
+		const watch = new MutationObserver(look);
+		watch.observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+		look();`
+	if err := b.Run(ctx, new(any), script, args...); err != nil {
+		var text string
+		if err := b.Run(ctx, &text, `arguments[0](document.body.innerText)`); err != nil {
+			t.Log(err)
+		}
+		t.Fatalf("%s: %v; the page reads:\n%s", what, err, text)
+	}
+}
+
+// Forgets waits until the browser knows that the desktop shows no notification of
+// the page's any more. Each was on the desktop before: to ask while one is being
+// shown makes Chromium lose its record, and clicks on it do nothing.
+func (b *Browser) Forgets(ctx context.Context, t *testing.T) {
+	t.Helper()
+	err := b.Run(ctx, new(any), `
+		const done = arguments[0];
+		const look = async () => {
+			const worker = await navigator.serviceWorker.ready;
+			if ((await worker.getNotifications()).length === 0) done();
+			else setTimeout(look, 20);
+		};
+		look();`)
+	if err != nil {
+		t.Fatalf("the browser still holds a notification that was wiped away: %v", err)
+	}
+}
+
+// Close quits the browser, as a person does who is done for the day.
+func (b *Browser) Close(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if err := b.Quit(ctx); err != nil {
+		t.Fatalf("%s: %v", b.process.name, err)
+	}
+	if code := b.process.end(ctx, t); code != 0 {
+		t.Errorf("%s ended with %d", b.process.name, code)
+	}
+}

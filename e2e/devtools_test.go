@@ -1,0 +1,319 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+)
+
+// DevTools is the remote control that Chromium has built in, the DevTools
+// Protocol: JSON over a WebSocket. It knows what the test needs of it and no
+// more, so that no driver has to be installed beside the browser.
+type DevTools struct {
+	ws      *websocket.Conn
+	session string // of the page that commands are for
+
+	mu      sync.Mutex // guards what follows
+	last    int        // id of the command sent last
+	waiting map[int]chan answer
+	pages   map[string]page // by id
+	pushes  []string        // what happened to them, as the browser tells of it
+	changed chan struct{}   // closed at the next change of pages or pushes
+	ended   error           // why the connection ended
+}
+
+// An answer is what the browser says to one command.
+type answer struct {
+	result json.RawMessage
+	err    error
+}
+
+// A page is a tab, as the browser tells of it.
+type page struct {
+	ID   string `json:"targetId"`
+	Type string `json:"type"`
+	URL  string `json:"url"`
+}
+
+// Inspect takes hold of the browser that listens at address, in its one page,
+// and returns the browser's version.
+func Inspect(ctx context.Context, address string) (*DevTools, string, error) {
+	ws, _, err := websocket.Dial(ctx, address, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	ws.SetReadLimit(-1) // pictures
+	d := &DevTools{ws: ws, waiting: map[int]chan answer{}, pages: map[string]page{}, changed: make(chan struct{})}
+	go d.listen()
+	var version struct{ Product string }
+	err = d.Do(ctx, "Browser.getVersion", nil, &version)
+	if err == nil {
+		err = d.Do(ctx, "Target.setDiscoverTargets", map[string]any{"discover": true}, nil)
+	}
+	if err == nil {
+		err = d.Follow(ctx, "about:blank")
+	}
+	pushes := map[string]any{"service": "pushMessaging", "shouldRecord": true}
+	if err == nil {
+		err = d.Do(ctx, "BackgroundService.setRecording", pushes, nil)
+	}
+	if err == nil {
+		delete(pushes, "shouldRecord")
+		err = d.Do(ctx, "BackgroundService.startObserving", pushes, nil)
+	}
+	if err != nil {
+		ws.CloseNow()
+		return nil, "", err
+	}
+	return d, version.Product, nil
+}
+
+// listen hands out answers and keeps book of pages, until the connection ends.
+func (d *DevTools) listen() {
+	for {
+		var m struct {
+			ID     int
+			Error  *struct{ Message string }
+			Result json.RawMessage
+			Method string
+			Params struct {
+				Info  page   `json:"targetInfo"`
+				ID    string `json:"targetId"`
+				Event struct {
+					Name string `json:"eventName"`
+				} `json:"backgroundServiceEvent"`
+			}
+		}
+		err := wsjson.Read(context.Background(), d.ws, &m)
+		d.mu.Lock()
+		switch {
+		case err != nil:
+			d.ended = err
+			for _, to := range d.waiting {
+				to <- answer{err: err}
+			}
+			d.mu.Unlock()
+			return
+		case m.ID != 0:
+			a := answer{result: m.Result}
+			if m.Error != nil {
+				a.err = fmt.Errorf("%s", m.Error.Message)
+			}
+			d.waiting[m.ID] <- a
+			delete(d.waiting, m.ID)
+		case m.Method == "Target.targetCreated", m.Method == "Target.targetInfoChanged":
+			d.pages[m.Params.Info.ID] = m.Params.Info
+			d.wake()
+		case m.Method == "BackgroundService.backgroundServiceEventReceived":
+			d.pushes = append(d.pushes, m.Params.Event.Name)
+			d.wake()
+		case m.Method == "Target.targetDestroyed":
+			delete(d.pages, m.Params.ID)
+		}
+		d.mu.Unlock()
+	}
+}
+
+// wake lets those who wait for a change look again. The caller holds the lock.
+func (d *DevTools) wake() {
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+// until waits until holds is true of pages and pushes.
+func (d *DevTools) until(ctx context.Context, holds func() bool) error {
+	for {
+		d.mu.Lock()
+		ok, changed := holds(), d.changed
+		d.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Do sends one command, to the page where there is one, and waits for its answer
+// until ctx ends.
+func (d *DevTools) Do(ctx context.Context, method string, params map[string]any, result any) error {
+	to := make(chan answer, 1)
+	d.mu.Lock()
+	d.last++
+	command := map[string]any{"id": d.last, "method": method, "params": params}
+	if params == nil {
+		command["params"] = map[string]any{}
+	}
+	if domain, _, _ := strings.Cut(method, "."); domain != "Target" && domain != "Browser" {
+		command["sessionId"] = d.session
+	}
+	d.waiting[d.last] = to
+	ended := d.ended
+	d.mu.Unlock()
+	if ended != nil {
+		return ended
+	}
+	if err := wsjson.Write(ctx, d.ws, command); err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	select {
+	case a := <-to:
+		if a.err != nil {
+			return fmt.Errorf("%s: %w", method, a.err)
+		}
+		if result == nil {
+			return nil
+		}
+		return json.Unmarshal(a.result, result)
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", method, ctx.Err())
+	}
+}
+
+// Navigate implements remote.
+func (d *DevTools) Navigate(ctx context.Context, url string) error {
+	var answer struct{ ErrorText string }
+	err := d.Do(ctx, "Page.navigate", map[string]any{"url": url}, &answer)
+	if err == nil && answer.ErrorText != "" {
+		err = fmt.Errorf("%s", answer.ErrorText)
+	}
+	if err != nil {
+		return err
+	}
+	return d.loaded(ctx)
+}
+
+// loaded waits until the page has.
+func (d *DevTools) loaded(ctx context.Context) error {
+	return d.Run(ctx, new(any), `
+		const done = arguments[0];
+		if (document.readyState === 'complete') done();
+		else addEventListener('load', () => done());`)
+}
+
+// Run implements remote.
+func (d *DevTools) Run(ctx context.Context, result any, script string, args ...any) error {
+	given, err := json.Marshal(append([]any{}, args...))
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Result struct {
+			Value json.RawMessage `json:"value"`
+		} `json:"result"`
+		Exception *struct {
+			Text      string
+			Exception struct{ Description string }
+		} `json:"exceptionDetails"`
+	}
+	err = d.Do(ctx, "Runtime.evaluate", map[string]any{"awaitPromise": true, "returnByValue": true,
+		"expression": fmt.Sprintf("new Promise((done) => { (function () {%s\n}).apply(null, [...%s, done]); })", script, given)}, &answer)
+	if err != nil {
+		return err
+	}
+	if answer.Exception != nil {
+		return fmt.Errorf("%s %s", answer.Exception.Text, answer.Exception.Exception.Description)
+	}
+	if answer.Result.Value == nil { // undefined
+		return nil
+	}
+	return json.Unmarshal(answer.Result.Value, result)
+}
+
+// Click implements remote.
+func (d *DevTools) Click(ctx context.Context, css string) error {
+	var at *struct{ X, Y float64 }
+	err := d.Run(ctx, &at, `
+		const [css, done] = arguments, element = document.querySelector(css);
+		element.scrollIntoView({ block: 'center', behavior: 'instant' });
+		const box = element.getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;
+		done(element.contains(document.elementFromPoint(x, y)) ? { x, y } : null);`, css)
+	if err != nil {
+		return err
+	}
+	if at == nil {
+		return fmt.Errorf("%s is covered", css)
+	}
+	for _, kind := range []string{"mousePressed", "mouseReleased"} {
+		err := d.Do(ctx, "Input.dispatchMouseEvent", map[string]any{"type": kind, "x": at.X, "y": at.Y, "button": "left", "clickCount": 1}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Follow implements remote.
+func (d *DevTools) Follow(ctx context.Context, url string) error {
+	var id string
+	err := d.until(ctx, func() bool {
+		for _, p := range d.pages {
+			if p.Type == "page" && p.URL == url {
+				id = p.ID
+			}
+		}
+		return id != ""
+	})
+	if err != nil {
+		return fmt.Errorf("%w; there are %v", err, d.pages)
+	}
+	var answer struct{ SessionID string }
+	if err := d.Do(ctx, "Target.attachToTarget", map[string]any{"targetId": id, "flatten": true}, &answer); err != nil {
+		return err
+	}
+	d.session = answer.SessionID
+	return d.loaded(ctx)
+}
+
+// Handled implements remote. The browser's record of pushes, which it keeps with
+// its profile, is told from its beginning.
+func (d *DevTools) Handled(ctx context.Context, n int) error {
+	err := d.until(ctx, func() bool {
+		completed := 0
+		for _, event := range d.pushes {
+			if event == "Push event completed" {
+				completed++
+			}
+		}
+		return completed >= n
+	})
+	if err != nil {
+		return fmt.Errorf("%w after %q", err, d.pushes)
+	}
+	return nil
+}
+
+// Photograph implements remote.
+func (d *DevTools) Photograph(ctx context.Context, width, height int) ([]byte, error) {
+	err := d.Do(ctx, "Emulation.setDeviceMetricsOverride",
+		map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct{ Data string }
+	if err := d.Do(ctx, "Page.captureScreenshot", nil, &answer); err != nil {
+		return nil, err
+	}
+	return base64.StdEncoding.DecodeString(answer.Data)
+}
+
+// Quit implements remote.
+func (d *DevTools) Quit(ctx context.Context) error {
+	defer d.ws.CloseNow()
+	err := d.Do(ctx, "Browser.close", nil, nil)
+	if websocket.CloseStatus(err) != -1 || err != nil && strings.Contains(err.Error(), "EOF") {
+		return nil // it was faster than its answer
+	}
+	return err
+}
