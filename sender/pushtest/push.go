@@ -129,7 +129,10 @@ func (s *Service) admit(req *request) *refusal {
 			detail: "no subscription was ever made with this endpoint"}
 	}
 	req.sub = sub
-	var bad *refusal
+	bad := req.checkDraft()
+	if bad != nil {
+		return bad
+	}
 	if req.vapid, bad = parseVAPID(req.Header); bad != nil {
 		return bad
 	}
@@ -214,6 +217,17 @@ func (req *request) checkTopic() *refusal {
 	return nil
 }
 
+// checkDraft refuses what is sealed as the last draft had it. It comes before the
+// token, which had another form too then: who heard of that alone would mend the
+// token and fail again.
+func (req *request) checkDraft() *refusal {
+	if req.Header.Get("Content-Encoding") != "aesgcm" {
+		return nil
+	}
+	return badRequest(errnoCrypto, "Unknown Content-Encoding header", "coding",
+		"aesgcm is a draft that RFC 8291 replaced in 2017; this service takes aes128gcm only")
+}
+
 // checkCoding demands aes128gcm and nothing of the drafts before it (WP-20, PS-15).
 func (req *request) checkCoding() *refusal {
 	wrong := func(message, detail string) *refusal { return badRequest(errnoCrypto, message, "coding", detail) }
@@ -221,8 +235,6 @@ func (req *request) checkCoding() *refusal {
 	switch {
 	case len(fields) == 0:
 		return wrong("Missing Content-Encoding header", "Content-Encoding must be aes128gcm (RFC 8291 §4)")
-	case fields[0] == "aesgcm":
-		return wrong("Unknown Content-Encoding header", "aesgcm is a draft that RFC 8291 replaced in 2017; this service takes aes128gcm only")
 	case len(fields) > 1 || fields[0] != "aes128gcm":
 		return wrong("Unknown Content-Encoding header", fmt.Sprintf("Content-Encoding is %+q and must be aes128gcm, once", fields))
 	}

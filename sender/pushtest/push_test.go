@@ -331,7 +331,8 @@ func TestPushRules(t *testing.T) {
 	}
 }
 
-// A sender of the old draft must hear which coding it should have used.
+// A sender of the old draft must hear which coding it should have used, also
+// when its token is of the old form and its key is in Crypto-Key.
 func TestPushRefusesAESGCM(t *testing.T) {
 	var v struct {
 		Salt       string `json:"encryption_salt"`
@@ -343,7 +344,9 @@ func TestPushRefusesAESGCM(t *testing.T) {
 	r := site.request(t, service.Subscribe(""), "")
 	r.Header.Set("Content-Encoding", "aesgcm")
 	r.Header.Set("Encryption", "salt="+v.Salt)
-	r.Header.Set("Crypto-Key", "dh="+v.DH)
+	r.Header.Set("Crypto-Key", "dh="+v.DH+";p256ecdsa="+site.publicKey())
+	token, _, _ := strings.Cut(r.Header.Get("Authorization"), ",")
+	r.Header.Set("Authorization", strings.Replace(token, "vapid t=", "WebPush ", 1))
 	setBody(r, decode(t, v.Ciphertext))
 	a := do(t, service.Client(), r)
 	if a.status != 400 || a.Errno != 110 || !strings.Contains(a.More, "aes128gcm") {
