@@ -57,8 +57,8 @@ type (
 		Type      string            `json:"messageType"`
 		ChannelID string            `json:"channelID"`
 		Version   string            `json:"version"`
-		Data      string            `json:"data"`
-		Headers   map[string]string `json:"headers"`
+		Data      string            `json:"data,omitempty"`
+		Headers   map[string]string `json:"headers,omitempty"`
 	}
 )
 
@@ -147,8 +147,11 @@ func (c *socket) cut() { go c.ws.CloseNow() }
 
 // notify sends a message to the browser.
 func (c *socket) notify(m *message) {
-	c.send(notification{Type: "notification", ChannelID: m.sub.channel.name, Version: m.id,
-		Data: base64.RawURLEncoding.EncodeToString(m.body), Headers: map[string]string{"encoding": "aes128gcm"}})
+	n := notification{Type: "notification", ChannelID: m.sub.channel.name, Version: m.id}
+	if len(m.body) > 0 { // to Firefox even empty data is something to decrypt
+		n.Data, n.Headers = base64.RawURLEncoding.EncodeToString(m.body), map[string]string{"encoding": "aes128gcm"}
+	}
+	c.send(n)
 }
 
 // hello begins every conversation. A browser that we know keeps its uaid and

@@ -185,6 +185,31 @@ func TestBrowserFromHelloToGone(t *testing.T) {
 	}
 }
 
+// A message without a payload wakes the worker, which gets no data; an empty
+// payload is a message like others (W3C Push API).
+func TestBrowserGetsNoPayload(t *testing.T) {
+	service, site := pushtest.NewMemoryService(t), newSite(t)
+	f := connect(t, service, "")
+	r := site.request(t, f.register("c1", site.publicKey()), "")
+	r.Header.Del("Content-Encoding")
+	setBody(r, nil)
+	if a := do(t, service.Client(), r); a.status != 201 {
+		t.Fatalf("answer %+v", a)
+	}
+	m := f.read()
+	_, data := m["data"]
+	_, headers := m["headers"]
+	if m["messageType"] != "notification" || m["channelID"] != "c1" || m["version"] == "" || data || headers {
+		t.Errorf("notification %v", m)
+	}
+
+	minted := service.Subscribe("")
+	do(t, service.Client(), site.request(t, minted, ""))
+	if got := service.Received()[1]; got.Plaintext == nil || len(got.Plaintext) != 0 || service.Summary().Decrypted != 1 {
+		t.Errorf("an empty payload is %v, and %+v", got.Plaintext, service.Summary())
+	}
+}
+
 // A browser binds its subscription to the site's key: nobody else may ring.
 func TestBrowserKeyIsBinding(t *testing.T) {
 	service, site := pushtest.NewMemoryService(t), newSite(t)

@@ -26,7 +26,7 @@ type Received struct {
 	Fault     string        // what was wrong with it, or the fault that was played; empty when all was well
 	Header    http.Header   // as sent
 	Length    int           // of the body, in octets
-	Plaintext []byte        // nil where only a browser can read it
+	Plaintext []byte        // nil where only a browser can read it, or where there is none
 	Topic     string        // header field, may be empty
 	Urgency   string        // header field, may be empty
 	TTL       time.Duration // as asked for

@@ -159,11 +159,15 @@ func (c *session) notify(m *message) {
 	stanza = appendOctets(stanza, 5, m.sub.channel.app)
 	stanza = appendOctets(stanza, 6, m.sub.token)
 	stanza = appendOctets(stanza, 7, appData("subtype", m.sub.channel.name))
-	stanza = appendOctets(stanza, 7, appData("content-encoding", "aes128gcm"))
+	if len(m.body) > 0 {
+		stanza = appendOctets(stanza, 7, appData("content-encoding", "aes128gcm"))
+	}
 	stanza = appendOctets(stanza, 9, m.id) // persistent_id: what it names at its next login
 	stanza = appendNumber(stanza, 17, uint64(max(0, m.expires.Sub(now)/time.Second)))
 	stanza = appendNumber(stanza, 18, uint64(now.UnixMilli()))
-	stanza = appendOctets(stanza, 21, m.body)
+	if len(m.body) > 0 {
+		stanza = appendOctets(stanza, 21, m.body)
+	}
 	stanza = appendNumber(stanza, 24, 1) // immediate_ack
 	c.send(frame{dataMessage, stanza}, m.id)
 }

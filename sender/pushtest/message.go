@@ -13,7 +13,7 @@ type message struct {
 	id      string // the version that a browser acknowledges
 	sub     *subscription
 	body    []byte
-	plain   []byte // nil where only a browser can read it
+	plain   []byte // nil where only a browser can read it, or where there is none
 	topic   string
 	arrival int // its place among all that were accepted
 	expires time.Time

@@ -130,7 +130,7 @@ func (c content) open(ikm []byte) ([]byte, error) {
 	if len(c.records) == 0 {
 		return nil, errNoRecords
 	}
-	var plain []byte
+	plain := []byte{} // nil is what no payload is
 	for seq, rest := uint64(0), c.records; len(rest) > 0; seq++ {
 		record := rest[:min(len(rest), c.recordSize)]
 		rest = rest[len(record):]

@@ -233,8 +233,7 @@ func (req *request) checkCoding() *refusal {
 	wrong := func(message, detail string) *refusal { return badRequest(errnoCrypto, message, "coding", detail) }
 	fields := req.Header.Values("Content-Encoding")
 	switch {
-	case len(fields) == 0:
-		return wrong("Missing Content-Encoding header", "Content-Encoding must be aes128gcm (RFC 8291 §4)")
+	case len(fields) == 0: // as it must be without a payload: checkBody sees whether there is one
 	case len(fields) > 1 || fields[0] != "aes128gcm":
 		return wrong("Unknown Content-Encoding header", fmt.Sprintf("Content-Encoding is %+q and must be aes128gcm, once", fields))
 	}
@@ -251,6 +250,12 @@ func (req *request) checkBody() *refusal {
 	wrong := func(detail string) *refusal { return badRequest(errnoCrypto, "Invalid encryption", "body", detail) }
 	tooLarge := func(message, detail string) *refusal {
 		return &refusal{status: http.StatusRequestEntityTooLarge, errno: errnoTooLarge, message: message, reason: "size", detail: detail}
+	}
+	if len(req.Header.Values("Content-Encoding")) == 0 {
+		if len(req.body) == 0 {
+			return nil // only wakes the worker, with no data (W3C Push API; autopush takes it)
+		}
+		return badRequest(errnoCrypto, "Missing Content-Encoding header", "coding", "Content-Encoding must be aes128gcm (RFC 8291 §4)")
 	}
 	if n := len(req.body); n > maxBody {
 		return tooLarge("A payload reached size limit.", fmt.Sprintf("the body has %d octets or more, and %d is the most", n, maxBody))

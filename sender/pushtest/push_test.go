@@ -161,6 +161,10 @@ func TestPushAccepts(t *testing.T) {
 	origin := sub.Endpoint.Origin()
 	for name, change := range map[string]func(*http.Request){
 		"no urgency": func(r *http.Request) { r.Header.Del("Urgency") },
+		"no payload": func(r *http.Request) {
+			r.Header.Del("Content-Encoding")
+			setBody(r, nil)
+		},
 		"no subject": func(r *http.Request) {
 			r.Header.Set("Authorization", site.sign(es256, map[string]any{"aud": origin, "exp": time.Now().Add(time.Hour).Unix()}))
 		},
