@@ -1,8 +1,9 @@
 # Everything that is done with the source, each by one word. `make` lists them.
 
-GO   ?= go
-KIT  := serviceworker
+GO        ?= go
+KIT       := serviceworker
 KIT_TOOLS := $(KIT)/node_modules/.package-lock.json
+OTHERS    := interop/node_modules/.package-lock.json
 GO_FILES   = $(shell find . -name node_modules -prune -o -name '*.go' -print)
 
 # One thing after the other: the race detector and a browser want the machine for themselves.
@@ -18,16 +19,16 @@ help: ## list what can be made
 setup: ## install what tests and lint need, or say what is missing
 	@scripts/setup
 	@$(GO) mod download
-	@$(MAKE) -s --no-print-directory $(KIT_TOOLS)
+	@$(MAKE) -s --no-print-directory $(KIT_TOOLS) $(OTHERS)
 
 # npm ci touches this file last; it is older than the lock file when that has changed.
-$(KIT_TOOLS): $(KIT)/package-lock.json
-	cd $(KIT) && npm ci --no-audit --no-fund --loglevel=error
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # The end-to-end test needs a Linux desktop's D-Bus; setup says so elsewhere.
 .PHONY: test
-test: setup test-go test-kit $(if $(filter Linux,$(shell uname)),e2e) ## set up, then run all tests: Go, the browser kit, real browsers
+test: setup test-go test-kit interop $(if $(filter Linux,$(shell uname)),e2e) ## set up, then run all tests: Go, the browser kit, others' libraries, real browsers
 
 .PHONY: test-go
 test-go: ## run the Go tests with the race detector
@@ -36,6 +37,10 @@ test-go: ## run the Go tests with the race detector
 .PHONY: test-kit
 test-kit: $(KIT_TOOLS) ## check the types of the browser kit and run its tests
 	cd $(KIT) && npm run --silent check && npm test --silent
+
+.PHONY: interop
+interop: $(OTHERS) ## exchange keys, subscriptions and messages with the npm package web-push
+	$(GO) test -race -tags interop -count=1 ./interop
 
 .PHONY: e2e
 e2e: ## register, ring and unregister real browsers, end to end
@@ -49,9 +54,9 @@ screenshot: ## take docs/demo.png anew, in the end-to-end test
 lint: $(KIT_TOOLS) ## check form, vet, staticcheck, types, and that macOS and Windows build
 	@unformatted=$$(gofmt -l $(GO_FILES)); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./e2e
+	$(GO) vet -tags e2e,interop ./e2e ./interop
 	$(GO) tool staticcheck ./...
-	$(GO) tool staticcheck -tags e2e ./e2e
+	$(GO) tool staticcheck -tags e2e,interop ./e2e ./interop
 	cd $(KIT) && npm run --silent check
 	GOOS=darwin $(GO) build ./...
 	GOOS=windows $(GO) build ./...

@@ -43,8 +43,9 @@ var floorPlan = map[string][]string{
 
 	"web": {".", "internal", "keys", "subscriptions", "broadcasts", "live", "tokens", "serviceworker"},
 
-	"cmd": anything,
-	"e2e": anything,
+	"cmd":     anything,
+	"e2e":     anything,
+	"interop": anything,
 }
 
 var anything = []string{"*"}
