@@ -19,7 +19,9 @@ import (
 //
 // A time is empty for none, or 8 octets of seconds since 1970 and 4 of
 // nanoseconds. Flags are one octet: 1 means imported. The key is part of the
-// sum so that a record under another row's key is noticed.
+// sum so that a record under another row's key is noticed. A row has one record
+// and no other: what encode would not write is not read either, since the next
+// change of the row would lose it, as it would a flag that is not known here.
 const (
 	recordVersion = 1
 	recordHead    = 5
@@ -97,6 +99,7 @@ func decode(seq uint64, b []byte) (belfry.Subscription, error) {
 	s.Expires, s.Created, s.Seen = r.time(), r.time(), r.time()
 	var flags [1]byte
 	r.fill(flags[:])
+	r.bad = r.bad || flags[0]&^flagImported != 0
 	s.Imported = flags[0]&flagImported != 0
 	for len(r.rest) > 0 && !r.bad {
 		s.Channels = append(s.Channels, r.text())
@@ -121,7 +124,8 @@ type reader struct {
 
 func (r *reader) field() []byte {
 	n, size := binary.Uvarint(r.rest)
-	if r.bad || size <= 0 || n > uint64(len(r.rest)-size) {
+	padded := size > 1 && r.rest[size-1] == 0 // a length that a shorter uvarint would hold
+	if r.bad || size <= 0 || padded || n > uint64(len(r.rest)-size) {
 		r.bad = true
 		return nil
 	}
@@ -148,7 +152,9 @@ func (r *reader) time() time.Time {
 		return time.Time{}
 	case 12:
 		sec, nsec := binary.BigEndian.Uint64(f), binary.BigEndian.Uint32(f[8:])
-		return time.Unix(int64(sec), int64(nsec)).UTC()
+		if t := time.Unix(int64(sec), int64(nsec)).UTC(); nsec < 1e9 && !t.IsZero() {
+			return t
+		}
 	}
 	r.bad = true
 	return time.Time{}
