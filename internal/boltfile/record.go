@@ -1,8 +1,10 @@
 package boltfile
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"hash/crc32"
 
 	"github.com/belfry-push/belfry"
@@ -16,10 +18,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Seal writes a record that few rows need and people may want to read: version,
 // CRC-32C, JSON. Rows by the million have a binary form of their own.
 func Seal(v any) ([]byte, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // it would stay in an operator's data, which is sent as it is: six octets for each "<"
+	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
+	b := bytes.TrimSuffix(text.Bytes(), []byte("\n"))
 	record := binary.BigEndian.AppendUint32([]byte{recordVersion}, crc32.Checksum(b, castagnoli))
 	return append(record, b...), nil
 }
@@ -31,5 +36,8 @@ func Unseal(record []byte, v any) error {
 	if len(record) < 5 || record[0] != recordVersion || binary.BigEndian.Uint32(record[1:]) != crc32.Checksum(record[5:], castagnoli) {
 		return belfry.ErrCorrupt
 	}
-	return json.Unmarshal(record[5:], v)
+	if err := json.Unmarshal(record[5:], v); err != nil {
+		return fmt.Errorf("%w: %w", belfry.ErrCorrupt, err)
+	}
+	return nil
 }
