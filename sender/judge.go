@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -109,6 +110,8 @@ const (
 	defaultWait = time.Minute // FCM's advice where the header is missing (PS-06)
 )
 
+var wholeNumber = regexp.MustCompile(`^[+-]?[0-9]+$`)
+
 // retryAfter is how long a push service asks us to wait; 0 means that it did
 // not ask. now is by its clock, which is the one its date is meant by.
 func retryAfter(status int, h http.Header, now time.Time) time.Duration {
@@ -120,8 +123,9 @@ func retryAfter(status int, h http.Header, now time.Time) time.Duration {
 		return 0
 	}
 	value := strings.TrimSpace(values[0])
-	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		// Out of range, ParseInt gives the nearest it can hold.
+	if wholeNumber.MatchString(value) {
+		// Out of range, ParseInt gives the nearest it can hold; it says so of what is no number, too.
+		seconds, _ := strconv.ParseInt(value, 10, 64)
 		return time.Duration(min(max(seconds, int64(leastWait/time.Second)), int64(mostWait/time.Second))) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
