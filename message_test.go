@@ -1,8 +1,11 @@
 package belfry_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -203,9 +206,9 @@ func TestTopicHeader(t *testing.T) {
 }
 
 // Whatever Check accepts can be sent: it compiles, or is refused with its size
-// before it is queued (WP-33), and every browser reads what it compiles to. A
-// message that passes Check and cannot be compiled would fail in the middle of
-// a broadcast.
+// before it is queued (WP-33), and every browser reads in what it compiles to
+// what the operator wrote. A message that passes Check and cannot be compiled
+// would fail in the middle of a broadcast.
 func FuzzMessage(f *testing.F) {
 	for _, text := range []string{
 		`{"title":"T"}`, full,
@@ -222,8 +225,11 @@ func FuzzMessage(f *testing.F) {
 		if json.Unmarshal(text, &m) != nil || m.Check(sites) != nil {
 			return
 		}
+		if _, err := belfry.CheckChannels([]string{channel}); err != nil {
+			channel = "" // no audience has it
+		}
 		for _, origin := range sites {
-			b, err := m.Payload("01j9zzzzzzzzzzzzzzzzzzzzzz", channel, origin)
+			b, err := m.Payload(id, channel, origin)
 			if errors.Is(err, belfry.ErrTooLarge) {
 				continue
 			}
@@ -233,6 +239,53 @@ func FuzzMessage(f *testing.F) {
 			if err := belfry.CheckPayload(b, origin); err != nil || len(b) > belfry.MaxPayload || !utf8.Valid(b) {
 				t.Errorf("compiles to %d octets that browsers refuse: %v", len(b), err)
 			}
+			if err := misread(b, m, channel); err != nil {
+				t.Errorf("%q compiles to %s: %v", text, b, err)
+			}
 		}
 	})
+}
+
+// misread says where a browser that reads the payload is told something else
+// than the message says.
+func misread(b []byte, m belfry.Message, channel string) error {
+	var shown struct {
+		Notification struct {
+			Title, Body, Tag, Navigate string
+			Actions                    []struct{ Action, Title, Navigate string }
+			Data                       map[string]any
+		}
+	}
+	var own map[string]any
+	if err := errors.Join(exact(b, &shown), exact(cmp.Or(string(m.Data), "null"), &own)); err != nil {
+		return err
+	}
+	n := shown.Notification
+	if n.Title != m.Title || n.Body != m.Body || n.Tag != cmp.Or(m.Tag, m.Topic, id) || len(n.Actions) != len(m.Actions) {
+		return fmt.Errorf("title %q, body %q, tag %q, %d actions", n.Title, n.Body, n.Tag, len(n.Actions))
+	}
+	for i, a := range m.Actions {
+		leads := a.URL != "" || n.Actions[i].Navigate == n.Navigate // where the message does, if it does not say
+		if n.Actions[i].Action != a.Action || n.Actions[i].Title != a.Title || !leads {
+			return fmt.Errorf("action %d is %v", i, n.Actions[i])
+		}
+	}
+	mark := map[string]any{"id": id}
+	if channel != "" {
+		mark["channel"] = channel
+	}
+	if got := n.Data["belfry"]; !reflect.DeepEqual(got, any(mark)) {
+		return fmt.Errorf("our mark is %v", got)
+	}
+	if delete(n.Data, "belfry"); len(n.Data)+len(own) > 0 && !reflect.DeepEqual(n.Data, own) {
+		return fmt.Errorf("data is %v", n.Data)
+	}
+	return nil
+}
+
+// exact reads JSON with its numbers to the last digit, as the page is to get them.
+func exact[T string | []byte](text T, v any) error {
+	d := json.NewDecoder(strings.NewReader(string(text)))
+	d.UseNumber()
+	return d.Decode(v)
 }

@@ -1,8 +1,13 @@
 package belfry_test
 
 import (
+	"bytes"
+	"crypto/ecdh"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -214,4 +219,86 @@ func TestAudienceCheck(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// Whatever a browser sends and Check accepts is at a push service on the list
+// and can be sealed for, says nothing that only the store may say, and is
+// accepted again unchanged in the form in which an export writes it: one octet
+// off, and a visitor who believes to be registered is never rung.
+func FuzzPushSubscription(f *testing.F) {
+	for _, row := range endpointRows(f) {
+		f.Add(browserJSON(row.Endpoint, goodKey, goodAuth, "1767323045678"))
+	}
+	var keys struct {
+		Rows []struct{ P256dh, Auth string }
+	}
+	vectors.Load(f, "subscription-keys", &keys)
+	for _, row := range keys.Rows {
+		f.Add(browserJSON(goodEndpoint, row.P256dh, row.Auth, "null"))
+	}
+	for _, expiration := range []string{"0", "-0", "0.9", "-0.9", "253402300799999", "253402300800000", "1e300", "1e-300", "true"} {
+		f.Add(browserJSON(goodEndpoint, goodKey, goodAuth, expiration))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var p belfry.PushSubscription
+		if json.Unmarshal(text, &p) != nil {
+			return
+		}
+		s, err := p.Check(belfry.PushHosts{})
+		if err != nil {
+			if !errors.Is(err, belfry.ErrInvalid) || !reflect.DeepEqual(s, belfry.Subscription{}) {
+				t.Errorf("refused with %v, and yet it gives %+v", err, s)
+			}
+			return
+		}
+		if err := fault(p.Endpoint, s.Endpoint); err != nil {
+			t.Errorf("%q accepted as %q: %v", p.Endpoint, s.Endpoint.Reveal(), err)
+		}
+		if err := keyFault(p, s); err != nil {
+			t.Error(err)
+		}
+		again, err := exported(t, s).Check(belfry.PushHosts{})
+		if err != nil || !reflect.DeepEqual(again, s) {
+			t.Errorf("exported and imported, %+v became %+v, %v", s, again, err)
+		}
+		said := belfry.Subscription{Endpoint: s.Endpoint, P256dh: s.P256dh, Auth: s.Auth, Expires: s.Expires}
+		if !reflect.DeepEqual(s, said) {
+			t.Errorf("a browser sets what is not its to set: %+v", s)
+		}
+	})
+}
+
+// keyFault says what is wrong with the keys and the expiry of s as those of p.
+func keyFault(p belfry.PushSubscription, s belfry.Subscription) error {
+	key, auth := s.P256dh[:], s.Auth[:]
+	if _, err := ecdh.P256().NewPublicKey(key); err != nil {
+		return fmt.Errorf("nobody can seal for the key: %w", err)
+	}
+	for _, pair := range []struct {
+		sent string
+		kept []byte
+	}{{p.Keys.P256dh, key}, {p.Keys.Auth, auth}} {
+		if sent, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(pair.sent, "=")); err != nil || !bytes.Equal(sent, pair.kept) {
+			return fmt.Errorf("%q is kept as %x (%v)", pair.sent, pair.kept, err)
+		}
+	}
+	if p.ExpirationTime == nil {
+		if !s.Expires.IsZero() {
+			return fmt.Errorf("no expiry became %v", s.Expires)
+		}
+		return nil
+	}
+	if ms := *p.ExpirationTime; s.Expires.UnixMilli() != int64(ms) || ms < 0 || s.Expires.Location() != time.UTC || s.Expires.Year() > 9999 {
+		return fmt.Errorf("expiry %v became %v", ms, s.Expires)
+	}
+	return nil
+}
+
+// exported is s as a browser would send it anew.
+func exported(t testing.TB, s belfry.Subscription) belfry.PushSubscription {
+	expiration := "null"
+	if !s.Expires.IsZero() {
+		expiration = fmt.Sprint(s.Expires.UnixMilli())
+	}
+	return pushSubscription(t, browserJSON(s.Endpoint.Reveal(), s.P256dh.Reveal(), s.Auth.Reveal(), expiration))
 }
