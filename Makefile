@@ -28,11 +28,15 @@ setup: ## install what tests and lint need, or say what is missing
 
 # The end-to-end test needs a Linux desktop's D-Bus; setup says so elsewhere.
 .PHONY: test
-test: setup test-go test-kit interop $(if $(filter Linux,$(shell uname)),e2e) ## set up, then run all tests: Go, the browser kit, others' libraries, real browsers
+test: setup test-go test-fuzz test-kit interop $(if $(filter Linux,$(shell uname)),e2e) ## set up, then run all tests: Go, odd input, the browser kit, others' libraries, real browsers
 
 .PHONY: test-go
 test-go: ## run the Go tests with the race detector
 	$(GO) test -race ./...
+
+.PHONY: test-fuzz
+test-fuzz: ## make fuzz, for two seconds each
+	scripts/fuzz 2s
 
 .PHONY: test-kit
 test-kit: $(KIT_TOOLS) ## check the types of the browser kit and run its tests
@@ -68,6 +72,11 @@ fmt: ## bring the Go source into form
 .PHONY: bench
 bench: ## measure the engines that send, side by side, then the store and the broadcasts
 	$(GO) test -run '^$$' -bench . -benchmem ./sender ./subscriptions ./broadcasts
+
+FUZZTIME ?= 5m
+.PHONY: fuzz
+fuzz: ## throw odd input at all that reads from outside, five minutes each; or FUZZTIME=1h
+	scripts/fuzz $(FUZZTIME)
 
 .PHONY: vulncheck
 vulncheck: ## look for known holes in what we import (asks the network)
