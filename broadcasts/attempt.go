@@ -35,6 +35,7 @@ type attempt struct {
 	run     *run
 	row     belfry.Subscription
 	read    time.Time // when row was read
+	next    time.Time // when its first turn is, where an earlier run has begun with it
 	tries   int
 	short   bool          // seal without padding, since the last answer was TooLarge
 	doubted bool          // it was called gone, and may not be
@@ -44,6 +45,11 @@ type attempt struct {
 // work takes turns until the row is settled or the engine stops. Between turns
 // the row holds no place in its lane.
 func (a *attempt) work() {
+	if a.row.ID == "" { // it has left since an earlier run began with it
+		a.settle(left, "")
+		return
+	}
+	a.sleep(a.next.Sub(a.run.engine.Now()))
 	for {
 		lane, ok := a.enter()
 		if !ok {
@@ -54,12 +60,20 @@ func (a *attempt) work() {
 		if settled {
 			return
 		}
-		select {
-		case <-time.After(wait):
-		case <-a.run.engine.stop.Done():
-		}
+		a.sleep(wait)
 	}
 	a.run.cutOff.Store(true)
+}
+
+// sleep waits for the next turn, or until the run stops.
+func (a *attempt) sleep(wait time.Duration) {
+	if wait <= 0 {
+		return
+	}
+	select {
+	case <-time.After(wait):
+	case <-a.run.stop.Done():
+	}
 }
 
 // enter takes a place in the row's lane, or reports false when the engine stops.
@@ -68,16 +82,16 @@ func (a *attempt) enter() (lane, bool) {
 	lane := e.lane(a.row.Host())
 	select {
 	case lane <- struct{}{}:
-	case <-e.stop.Done():
+	case <-a.run.stop.Done():
 		return nil, false
 	}
 	select {
 	case e.all <- struct{}{}:
-	case <-e.stop.Done():
+	case <-a.run.stop.Done():
 		<-lane
 		return nil, false
 	}
-	if e.stop.Err() != nil { // of two ways that are open, select takes either
+	if a.run.stop.Err() != nil { // of two ways that are open, select takes either
 		a.leave(lane)
 		return nil, false
 	}
@@ -106,8 +120,10 @@ func (a *attempt) turn() (wait time.Duration, settled bool) {
 		return 0, false // its browser moved to another push service, which has a lane of its own
 	case !served: // a site that we no longer ring for: its links could not be checked
 		return a.settle(failed, "origin-not-served")
+	case b.Message.Lifetime() == 0 && b.again:
+		return a.settle(expired, "") // now or never (RFC 8030 §5.2), and now was before the restart
 	case b.Message.Lifetime() == 0:
-		ttl = 0 // now or never (RFC 8030 §5.2): one try, whenever its turn comes
+		ttl = 0 // one try, whenever its turn comes
 	case ttl <= 0:
 		return a.settle(expired, "") // WP-07
 	default:
@@ -120,7 +136,7 @@ func (a *attempt) turn() (wait time.Duration, settled bool) {
 	if wait := a.hold(reach); wait > 0 {
 		return wait, false
 	}
-	o := e.Sender.Send(e.flight, a.row, belfry.PushMessage{Payload: payload, TTL: ttl,
+	o := e.Sender.Send(b.flight, a.row, belfry.PushMessage{Payload: payload, TTL: ttl,
 		Urgency: b.Message.Urgency, Topic: b.topic, Unpadded: a.short})
 	a.tries++
 	a.log(o)
@@ -137,7 +153,7 @@ func (a *attempt) act(o belfry.Outcome) (wait time.Duration, settled bool) {
 	case belfry.Later:
 		return a.postpone(o)
 	case belfry.Cancelled:
-		if a.run.engine.flight.Err() == nil {
+		if a.run.flight.Err() == nil {
 			return a.postpone(o)
 		}
 		a.run.cutOff.Store(true) // the row stays pending
@@ -201,6 +217,8 @@ func (a *attempt) again(wait time.Duration) (time.Duration, bool) {
 	if wait >= time.Until(a.run.deadline) {
 		return a.settle(expired, "")
 	}
+	r, at, try := a.run, a.row.Seq, Try{a.tries, stamp(a.run.engine.Now().Add(wait))}
+	r.engine.committer.note(r, func(time.Time) { r.rows.try(at, try) })
 	return wait, false
 }
 
@@ -230,7 +248,7 @@ func (a *attempt) refresh(age time.Duration) (there bool, err error) {
 	}
 	e := a.run.engine
 	this := belfry.Audience{Subscriptions: []string{a.row.ID}}
-	rows, _, _, err := e.Audience.Page(e.flight, this, 0, a.run.Until, 1)
+	rows, _, _, err := e.Audience.Page(a.run.flight, this, 0, a.run.Until, 1)
 	if err != nil || len(rows) == 0 || !meant(a.run.Audience, rows[0]) {
 		return false, err
 	}
@@ -253,7 +271,7 @@ func meant(a belfry.Audience, s belfry.Subscription) bool {
 // unreadable gives up a row that cannot be read again, or leaves it pending
 // when that is because the engine stops.
 func (a *attempt) unreadable(err error) (time.Duration, bool) {
-	if a.run.engine.flight.Err() != nil {
+	if a.run.flight.Err() != nil {
 		a.run.cutOff.Store(true)
 		return 0, true
 	}

@@ -16,7 +16,9 @@
 //   - Only 404 and 410 remove a subscription.
 //   - No push service is asked by more than Config.PerHost attempts at a time,
 //     and memory does not grow with the audience.
-//   - A broadcast that was cut off by a restart is cancelled, and says so.
+//   - A broadcast that was cut off, by a restart or a power cut, goes on where it
+//     was. What was sent and not yet written down is sent again: at most what is
+//     in flight and a batch of the committer.
 package broadcasts
 
 import (
@@ -31,18 +33,20 @@ type State string
 
 const (
 	Running   State = "running"
+	Paused    State = "paused"
 	Done      State = "done"
 	Cancelled State = "cancelled"
 )
 
-// ReasonRestart is why a broadcast is cancelled that was running when the
-// server went down.
-const ReasonRestart = "restart"
+// ReasonOperator is why a broadcast is paused or cancelled that somebody asked
+// to be.
+const ReasonOperator = "operator"
 
 // A Broadcast is one message to one audience, in the form that operators read.
 type Broadcast struct {
 	Launch
 	Progress
+	Course `json:"-"`
 }
 
 // A Launch is what never changes in a broadcast.
@@ -69,6 +73,18 @@ type Progress struct {
 	Hosts    []Host         `json:"hosts"`
 }
 
+// A Course is how far a broadcast has come through its audience.
+type Course struct {
+	After  belfry.Position `json:"after"`  // all rows up to it were handed out
+	Handed int             `json:"handed"` // how many
+}
+
+// A Try is how it stands with a row that was handed out and is not settled.
+type Try struct {
+	Tries int       `json:"tries,omitempty"`
+	Next  time.Time `json:"next,omitzero"` // when its next turn is, if it waits for one
+}
+
 // Counts says what became of the audience. Targets is the sum of the others.
 type Counts struct {
 	Targets    int `json:"targets"`
@@ -92,6 +108,12 @@ type Host struct {
 
 // Ended reports whether nothing more will happen to the broadcast.
 func (p Progress) Ended() bool { return p.State == Done || p.State == Cancelled }
+
+// pause stops the broadcast until it is resumed.
+func (p *Progress) pause(reason string) { p.State, p.Reason, p.ETA = Paused, &reason, nil }
+
+// resume is the end of a pause.
+func (p *Progress) resume() { p.State, p.Reason = Running, nil }
 
 // cancelRest ends the broadcast with everything that was pending cancelled.
 func (p *Progress) cancelRest(reason string, now time.Time) {

@@ -11,8 +11,8 @@ import (
 const (
 	// One transaction takes at most this many rows or this long, whichever comes
 	// first: what a crash repeats or forgets is bounded by it, and nothing
-	// commits per row.
-	maxBatch = 256
+	// commits per row. As many again can wait meanwhile.
+	maxBatch = 128
 	maxDelay = 200 * time.Millisecond
 	// retryCommit is how long a commit that failed, on a full disk say, is left
 	// alone. Meanwhile attempts block on the queue: sending without booking would
@@ -33,12 +33,13 @@ type committer struct {
 	done     chan struct{}
 }
 
-// An entry is one line for the journal: a row's last word or a broadcast's.
+// An entry is one line for the journal: a row's last word, or a change of the
+// broadcast.
 type entry struct {
 	run *run
 	settlement
-	end       func(*Progress, time.Time) // how the broadcast ends; nil for a row
-	committed chan struct{}              // with end: closed when that is on disk
+	change    func(now time.Time) // nil for a row's last word
+	committed chan struct{}       // closed when it is on disk; nil where nobody waits for that
 }
 
 func newCommitter(patience context.Context, cfg Config) *committer {
@@ -51,9 +52,15 @@ func newCommitter(patience context.Context, cfg Config) *committer {
 // settle hands over one row's last word.
 func (c *committer) settle(r *run, s settlement) { c.queue <- entry{run: r, settlement: s} }
 
-// end ends a broadcast whose rows are all settled and returns once that is on disk.
+// note changes a broadcast, beside the rows that are settled.
+func (c *committer) note(r *run, change func(now time.Time)) {
+	c.queue <- entry{run: r, change: change}
+}
+
+// end changes the state of a broadcast of which no row is on its way, and
+// returns once that is on disk.
 func (c *committer) end(r *run, how func(p *Progress, now time.Time)) {
-	e := entry{run: r, end: how, committed: make(chan struct{})}
+	e := entry{run: r, change: func(now time.Time) { how(&r.progress, now) }, committed: make(chan struct{})}
 	c.queue <- e
 	<-e.committed
 }
@@ -78,14 +85,14 @@ func (c *committer) gather(first entry) []entry {
 	batch := append(make([]entry, 0, maxBatch), first)
 	timer := time.NewTimer(maxDelay)
 	defer timer.Stop()
-	for hurry := first.end != nil; len(batch) < maxBatch && (!hurry || len(c.queue) > 0); {
+	for hurry := first.committed != nil; len(batch) < maxBatch && (!hurry || len(c.queue) > 0); {
 		select {
 		case e, open := <-c.queue:
 			if !open {
 				return batch
 			}
 			batch = append(batch, e)
-			hurry = hurry || e.end != nil
+			hurry = hurry || e.committed != nil
 		case <-timer.C:
 			return batch
 		}
@@ -98,38 +105,42 @@ func (c *committer) commit(batch []entry) {
 	now, touched := stamp(c.now()), map[*run]bool{}
 	for _, e := range batch {
 		touched[e.run] = true
-		if e.end != nil {
-			e.end(&e.run.progress, now)
+		if e.committed != nil {
 			defer close(e.committed)
+		}
+		if e.change != nil {
+			e.change(now)
 			continue
 		}
 		e.run.progress.settle(e.settlement)
+		e.run.rows.settle(e.row.Seq)
 		if e.result == gone {
 			c.gone = append(c.gone, e.row)
 		}
 	}
-	progress := make([]Broadcast, 0, len(touched))
+	changes := make([]Change, 0, len(touched))
 	for r := range touched {
-		if !r.progress.Ended() {
+		if r.progress.State == Running {
 			r.progress.measure(now, r.Deadline)
 		}
-		progress = append(progress, Broadcast{r.Launch, r.progress})
+		changes = append(changes, Change{Broadcast{r.Launch, r.progress, r.course}, r.rows.changed})
 	}
-	if !c.write(progress) {
+	if !c.write(changes) {
 		return
 	}
 	c.gone = nil
 	for r := range touched {
+		r.rows.written()
 		r.announce()
 	}
 }
 
 // write commits, and tries again until it has, since these verdicts are known
 // nowhere else. Only a server that has no more time to stop gives up, and says
-// false: then the rows count as pending, and the next start cancels them.
-func (c *committer) write(progress []Broadcast) bool {
+// false: then the rows count as pending, and the next start tries them again.
+func (c *committer) write(changes []Change) bool {
 	for tries := 0; ; tries++ {
-		err := c.journal.Commit(context.Background(), progress, c.gone)
+		err := c.journal.Commit(context.Background(), changes, c.gone)
 		if err == nil {
 			if tries > 0 {
 				c.log.Info("writing down what was sent works again")

@@ -277,15 +277,15 @@ func (l *ledger) Create(ctx context.Context, b broadcasts.Broadcast) error {
 	return l.Memory.Create(ctx, b)
 }
 
-func (l *ledger) Commit(ctx context.Context, progress []broadcasts.Broadcast, gone []belfry.Subscription) error {
+func (l *ledger) Commit(ctx context.Context, changes []broadcasts.Change, gone []belfry.Subscription) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failing != nil {
 		return l.failing
 	}
 	rows, ended := 0, 0
-	for _, b := range progress {
-		mustAddUp(l.t, b)
+	for _, b := range changes {
+		mustAddUp(l.t, b.Broadcast)
 		was, _ := l.Memory.Get(ctx, b.ID)
 		ended += b.Counts.Gone - was.Counts.Gone
 		if b.State != broadcasts.Cancelled {
@@ -297,7 +297,7 @@ func (l *ledger) Commit(ctx context.Context, progress []broadcasts.Broadcast, go
 	}
 	l.commits++
 	l.largest = max(l.largest, rows)
-	return l.Memory.Commit(ctx, progress, gone)
+	return l.Memory.Commit(ctx, changes, gone)
 }
 
 // mustAddUp holds a broadcast against the law (REL-27).

@@ -81,14 +81,17 @@ type Engine struct {
 	running   sync.WaitGroup
 	all       lane // attempts in flight to all push services
 
-	mu     sync.Mutex // guards live, lanes and closed
-	live   map[string]*run
-	lanes  map[string]lane // by host
-	closed bool
+	mu      sync.Mutex // guards live, lanes and closed
+	live    map[string]*run
+	lanes   map[string]lane // by host
+	closed  bool
+	stirred chan struct{} // closed and replaced when a broadcast changes that nobody works on
+
+	control sync.Mutex // held while a broadcast changes that nobody works on
 }
 
 // New returns an Engine, or says what is missing. Broadcasts that an earlier
-// process left unfinished are cancelled before it returns.
+// process left running go on.
 func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Journal == nil || cfg.Audience == nil || cfg.Sender == nil || len(cfg.Origins) == 0 {
 		return nil, errors.New("broadcasts: Config needs Journal, Audience, Sender and Origins")
@@ -108,27 +111,56 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{Config: cfg, all: make(lane, total), live: map[string]*run{}, lanes: map[string]lane{}}
+	e := &Engine{Config: cfg, all: make(lane, total), live: map[string]*run{}, lanes: map[string]lane{}, stirred: make(chan struct{})}
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.flight, e.kill = context.WithCancel(context.Background())
-	if err := e.cancelUnfinished(ctx); err != nil {
+	runs, err := e.unfinished(ctx)
+	if err != nil {
 		return nil, err
 	}
 	e.committer = newCommitter(e.flight, cfg)
+	for _, r := range runs {
+		e.running.Add(1)
+		e.start(r)
+	}
 	return e, nil
 }
 
-func (e *Engine) cancelUnfinished(ctx context.Context) error {
+// unfinished prepares to go on with what an earlier process left running.
+func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
 	list, err := e.Journal.Unfinished(ctx)
-	if err != nil || len(list) == 0 {
-		return err
+	if err != nil {
+		return nil, err
 	}
-	now := stamp(e.Now())
-	for i := range list {
-		list[i].cancelRest(ReasonRestart, now)
-		e.Log.Warn("broadcast was cut off by a restart", "broadcast", list[i].ID, "cancelled", list[i].Counts.Cancelled)
+	for _, b := range list {
+		if b.State != Running {
+			continue
+		}
+		r, err := e.again(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		e.Log.Info("broadcast goes on after a restart", "broadcast", b.ID, "pending", b.Counts.Pending)
+		runs = append(runs, r)
 	}
-	return e.Journal.Commit(ctx, list, nil)
+	return runs, nil
+}
+
+// again prepares to go on with a broadcast that was stopped on its way. One
+// whose message cannot be made into a payload any more, since the server rings
+// for other sites now, has rows that fail one by one and say so.
+func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
+	begun, err := e.Journal.Open(ctx, b.ID)
+	if err != nil {
+		return nil, err
+	}
+	payloads, _, err := e.compile(b)
+	if err != nil {
+		e.Log.Error("a broadcast cannot go on as it was launched", "broadcast", b.ID, "err", err)
+	}
+	r := newRun(e, b, begun, payloads)
+	r.again = true
+	return r, nil
 }
 
 // Launch checks a message, writes the broadcast down and starts it. When it
@@ -141,15 +173,16 @@ func (e *Engine) Launch(ctx context.Context, m belfry.Message, a belfry.Audience
 	if err := m.Check(e.Origins); err != nil {
 		return Broadcast{}, err
 	}
-	now, deadline := stamp(e.Now()), time.Now().Add(m.Lifetime())
+	now := stamp(e.Now())
 	b := Broadcast{
 		Launch:   Launch{ID: id.New(), Message: m, Audience: a, Created: now, Deadline: now.Add(m.Lifetime())},
 		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Hosts: []Host{}},
 	}
-	payloads, err := e.compile(&b)
+	payloads, warnings, err := e.compile(b)
 	if err != nil {
 		return Broadcast{}, err
 	}
+	b.Warnings = warnings
 	if err := e.open(); err != nil {
 		return Broadcast{}, err
 	}
@@ -161,7 +194,7 @@ func (e *Engine) Launch(ctx context.Context, m belfry.Message, a belfry.Audience
 		e.running.Done()
 		return Broadcast{}, err
 	}
-	e.start(newRun(e, b, payloads, deadline))
+	e.start(newRun(e, b, nil, payloads))
 	return b, nil
 }
 
@@ -173,9 +206,12 @@ func (e *Engine) start(r *run) {
 	e.mu.Lock()
 	e.live[r.ID] = r
 	e.mu.Unlock()
+	e.stir()
 	go func() {
 		defer e.running.Done()
+		defer close(r.done)
 		r.deliver()
+		r.kill()
 		e.forget(r.ID)
 		r.announce()
 	}()
@@ -215,20 +251,20 @@ func (e *Engine) lane(host string) lane {
 
 // compile makes the payload for each of our origins, so that a message that is
 // too large for one of them is refused before it is queued (WP-33).
-func (e *Engine) compile(b *Broadcast) (map[string][]byte, error) {
+func (e *Engine) compile(b Broadcast) (payloads map[string][]byte, warnings []string, err error) {
 	payloads, longest := map[string][]byte{}, 0
 	for _, origin := range e.Origins {
 		p, err := b.Message.Payload(b.ID, b.Audience.Channel(), origin)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		payloads[origin], longest = p, max(longest, len(p))
 	}
 	if longest > belfry.MobilePayload {
-		b.Warnings = append(b.Warnings, fmt.Sprintf(
+		warnings = append(warnings, fmt.Sprintf(
 			"the message is %d octets, over %d: Firefox for Android will refuse it", longest, belfry.MobilePayload))
 	}
-	return payloads, nil
+	return payloads, warnings, nil
 }
 
 // Get returns a broadcast as the last commit left it.
@@ -247,9 +283,9 @@ func (e *Engine) List(ctx context.Context, after string, limit int) ([]Broadcast
 func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[Broadcast, error] {
 	return func(yield func(Broadcast, error) bool) {
 		for {
-			changed := e.change(id) // before reading, so that no commit falls between
+			changed, over := e.next(id) // before reading, so that no commit falls between
 			b, err := e.Journal.Get(ctx, id)
-			if !yield(b, err) || err != nil || changed == nil || b.Ended() {
+			if !yield(b, err) || err != nil || over || b.Ended() {
 				return
 			}
 			select {
@@ -261,21 +297,29 @@ func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[Broadcast, erro
 	}
 }
 
-// change returns a channel that closes when the broadcast is written down
-// again, or nil when nobody works on it.
-func (e *Engine) change(id string) <-chan struct{} {
+// next returns a channel that closes when the broadcast is written down again,
+// and whether nobody will.
+func (e *Engine) next(id string) (changed <-chan struct{}, over bool) {
 	e.mu.Lock()
-	r := e.live[id]
+	r, stirred, closed := e.live[id], e.stirred, e.closed
 	e.mu.Unlock()
 	if r == nil {
-		return nil
+		return stirred, closed
 	}
-	return r.change()
+	return r.change(), false
+}
+
+// stir wakes the watchers of broadcasts that nobody works on.
+func (e *Engine) stir() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	close(e.stirred)
+	e.stirred = make(chan struct{})
 }
 
 // Close lets no new attempt begin, gives those in flight until ctx ends to
 // finish, and writes down what they gave. What was not tried yet stays pending
-// in the journal; the next New cancels it.
+// in the journal; the next New goes on with it.
 func (e *Engine) Close(ctx context.Context) {
 	e.mu.Lock()
 	already := e.closed
@@ -286,6 +330,7 @@ func (e *Engine) Close(ctx context.Context) {
 		return
 	}
 	e.halt()
+	e.stir()
 	defer context.AfterFunc(ctx, e.kill)()
 	e.running.Wait()
 	e.committer.close()

@@ -1,9 +1,13 @@
 package broadcasts
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -16,11 +20,11 @@ import (
 type Journal interface {
 	// Create writes a new broadcast.
 	Create(ctx context.Context, b Broadcast) error
-	// Commit writes the Progress of broadcasts and forgets the subscriptions that
-	// are gone, given as they were when their push service said so, all in one
-	// transaction: when it fails, nothing has changed. It keeps no reference to
-	// what it is given.
-	Commit(ctx context.Context, progress []Broadcast, gone []belfry.Subscription) error
+	// Commit writes what has changed in broadcasts and forgets the subscriptions
+	// that are gone, given as they were when their push service said so, all in
+	// one transaction: when it fails, nothing has changed. It keeps no reference
+	// to what it is given. What has ended has no open rows any more.
+	Commit(ctx context.Context, changes []Change, gone []belfry.Subscription) error
 	// Get returns one broadcast, or belfry.ErrNotFound.
 	Get(ctx context.Context, id string) (Broadcast, error)
 	// List returns up to limit broadcasts from the newest on, beginning behind
@@ -28,6 +32,15 @@ type Journal interface {
 	List(ctx context.Context, after string, limit int) ([]Broadcast, error)
 	// Unfinished returns the broadcasts that have not ended.
 	Unfinished(ctx context.Context) ([]Broadcast, error)
+	// Open returns the rows of a broadcast that were handed out and are not settled.
+	Open(ctx context.Context, id string) (map[belfry.Position]Try, error)
+}
+
+// A Change is what one commit writes of a broadcast: its progress, its course,
+// and the rows that it opens, or changes, or with nil settles.
+type Change struct {
+	Broadcast
+	Rows map[belfry.Position]*Try
 }
 
 // Buckets of this package, in the house's one bbolt file. Schema 1.
@@ -37,16 +50,22 @@ type Journal interface {
 //	    value  version, CRC-32C, JSON of what never changes: message, audience, times, until
 //	broadcasts.progress
 //	    key    id
-//	    value  version, CRC-32C, JSON of what every commit changes: state, counts, hosts
+//	    value  version, CRC-32C, JSON of what every commit changes: state, counts, hosts, course
+//	broadcasts.open
+//	    key    id, 8-byte big-endian position of a row that was handed out and is not settled
+//	    value  empty for one that was not tried, else version, CRC-32C, JSON of Try
 //	broadcasts.running
 //	    key    id
 //	    value  empty
 //
 // Message and progress are apart so that a commit writes a few hundred octets
-// and not the message again. broadcasts.running is derived from the progress.
+// and not the message again. Of a row there is nothing before it is handed out,
+// and nothing once it is settled: the course and the open rows are all that a
+// restart needs. broadcasts.running is derived from the progress.
 var (
 	bucketBroadcasts = []byte("broadcasts")
 	bucketProgress   = []byte("broadcasts.progress")
+	bucketOpen       = []byte("broadcasts.open")
 	bucketRunning    = []byte("broadcasts.running")
 )
 
@@ -60,7 +79,7 @@ type BoltJournal struct {
 // transaction that books them as gone, but for those with a new endpoint since.
 func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)) (*BoltJournal, error) {
 	err := db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketRunning} {
+		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -89,11 +108,11 @@ func (j *BoltJournal) Create(_ context.Context, b Broadcast) error {
 	}))
 }
 
-// Commit writes progress and forgets who is gone, in one transaction.
-func (j *BoltJournal) Commit(_ context.Context, progress []Broadcast, gone []belfry.Subscription) error {
+// Commit writes changes and forgets who is gone, in one transaction.
+func (j *BoltJournal) Commit(_ context.Context, changes []Change, gone []belfry.Subscription) error {
 	return wrap("commit", j.db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range progress {
-			if err := putProgress(tx, b); err != nil {
+		for _, c := range changes {
+			if err := errors.Join(putProgress(tx, c.Broadcast), putRows(tx, c)); err != nil {
 				return err
 			}
 		}
@@ -151,14 +170,73 @@ func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error
 	return list, wrap("unfinished", err)
 }
 
+// Open returns the open rows of a broadcast.
+func (j *BoltJournal) Open(_ context.Context, id string) (map[belfry.Position]Try, error) {
+	open := map[belfry.Position]Try{}
+	err := j.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketOpen).Cursor()
+		for k, v := c.Seek([]byte(id)); len(k) == len(id)+8 && string(k[:len(id)]) == id; k, v = c.Next() {
+			var t Try
+			if len(v) > 0 && boltfile.Unseal(v, &t) != nil {
+				return damaged(id)
+			}
+			open[belfry.Position(binary.BigEndian.Uint64(k[len(id):]))] = t
+		}
+		return nil
+	})
+	return open, wrap("open rows", err)
+}
+
+// putRows writes open rows in the order of their keys, which is what bbolt is
+// quick at, and removes all of what has ended.
+func putRows(tx *bbolt.Tx, c Change) error {
+	bucket := tx.Bucket(bucketOpen)
+	key := func(at belfry.Position) []byte { return binary.BigEndian.AppendUint64([]byte(c.ID), uint64(at)) }
+	for _, at := range slices.Sorted(maps.Keys(c.Rows)) {
+		switch try := c.Rows[at]; {
+		case try == nil:
+			if err := bucket.Delete(key(at)); err != nil {
+				return err
+			}
+		default:
+			var value []byte
+			if *try != (Try{}) {
+				var err error
+				if value, err = boltfile.Seal(try); err != nil {
+					return err
+				}
+			}
+			if err := bucket.Put(key(at), value); err != nil {
+				return err
+			}
+		}
+	}
+	if !c.Ended() {
+		return nil
+	}
+	cursor := bucket.Cursor()
+	for k, _ := cursor.Seek([]byte(c.ID)); bytes.HasPrefix(k, []byte(c.ID)); k, _ = cursor.Seek([]byte(c.ID)) {
+		if err := cursor.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // stored is a Launch with the position that operators never see.
 type stored struct {
 	Launch
 	Until belfry.Position `json:"until"`
 }
 
+// storedProgress is a Progress with the course that operators never see.
+type storedProgress struct {
+	Progress
+	Course Course `json:"course"`
+}
+
 func putProgress(tx *bbolt.Tx, b Broadcast) error {
-	value, err := boltfile.Seal(b.Progress)
+	value, err := boltfile.Seal(storedProgress{b.Progress, b.Course})
 	if err != nil {
 		return err
 	}
@@ -177,13 +255,17 @@ func read(tx *bbolt.Tx, id []byte) (Broadcast, error) {
 		return Broadcast{}, &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
 	}
 	var s stored
-	var b Broadcast
-	if errors.Join(boltfile.Unseal(launch, &s), boltfile.Unseal(progress, &b.Progress)) != nil {
-		return Broadcast{}, &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Where: "broadcast " + string(id),
-			Text: "is damaged in the database", Hint: "keep a copy of the file as it is, and restore it from a backup"}
+	var p storedProgress
+	if errors.Join(boltfile.Unseal(launch, &s), boltfile.Unseal(progress, &p)) != nil {
+		return Broadcast{}, damaged(string(id))
 	}
-	b.Launch, b.Until = s.Launch, s.Until
-	return b, nil
+	s.Launch.Until = s.Until
+	return Broadcast{s.Launch, p.Progress, p.Course}, nil
+}
+
+func damaged(id string) error {
+	return &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Where: "broadcast " + id,
+		Text: "is damaged in the database", Hint: "keep a copy of the file as it is, and restore it from a backup"}
 }
 
 // wrap names the room; a full disk keeps the words that say what to do.

@@ -228,7 +228,7 @@ func TestNearlyFull(t *testing.T) {
 		t.Errorf("%d broadcasts, %v", len(list), err)
 	}
 	b.Counts.Pending, b.Counts.Gone = 2, 1
-	if err := r.Commit(t.Context(), []broadcasts.Broadcast{b}, []belfry.Subscription{{ID: "a"}}); err != nil {
+	if err := r.Commit(t.Context(), []broadcasts.Change{{Broadcast: b}}, []belfry.Subscription{{ID: "a"}}); err != nil {
 		t.Error(err)
 	}
 	if got, _ := r.Get(t.Context(), b.ID); got.Counts.Gone != 1 || r.rig().Subscribed("a") {

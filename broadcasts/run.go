@@ -1,6 +1,7 @@
 package broadcasts
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -29,12 +30,24 @@ type run struct {
 	topic    string
 	deadline time.Time // the launch's, by the monotonic clock
 	targets  int
-	open     lane           // rows read and not settled
-	rows     sync.WaitGroup // the same, to wait for
-	cutOff   atomic.Bool    // a row stays pending, because the engine stops
-	told     sync.Map       // what the log was told of this broadcast, to tell it once
+	begun    map[belfry.Position]Try // rows that an earlier run handed out and did not settle
+	from     Course                  // where that one came to
+	again    bool                    // there was one
+	open     lane                    // rows read and not settled
+	working  sync.WaitGroup          // the same, to wait for
+	cutOff   atomic.Bool             // a row stays pending, because the run stops
+	told     sync.Map                // what the log was told of this broadcast, to tell it once
 
-	progress Progress // the committer's own: what it writes next
+	stop   context.Context // ends when no new attempt may begin
+	halt   context.CancelFunc
+	flight context.Context // ends attempts in flight
+	kill   context.CancelFunc
+	order  atomic.Pointer[order] // what an operator wants to become of it
+	done   chan struct{}         // closed when it has stopped, and that is on disk
+
+	progress Progress // this and what follows are the committer's own: what it writes next
+	course   Course
+	rows     openRows
 
 	mu      sync.Mutex    // guards changed
 	changed chan struct{} // closed and replaced at each commit
@@ -43,10 +56,16 @@ type run struct {
 // A lane holds a token for each row that is in it.
 type lane chan struct{}
 
-func newRun(e *Engine, b Broadcast, payloads map[string][]byte, deadline time.Time) *run {
+// newRun prepares to deliver b, of which begun is open.
+func newRun(e *Engine, b Broadcast, begun map[belfry.Position]Try, payloads map[string][]byte) *run {
 	b.Failures, b.Hosts = maps.Clone(b.Failures), slices.Clone(b.Hosts) // b is its caller's
-	return &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(), deadline: deadline,
-		targets: b.Counts.Targets, open: make(lane, maxOpen), progress: b.Progress, changed: make(chan struct{})}
+	r := &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(),
+		deadline: time.Now().Add(b.Deadline.Sub(e.Now())), targets: b.Counts.Targets, begun: begun, from: b.Course,
+		open: make(lane, maxOpen), done: make(chan struct{}),
+		progress: b.Progress, course: b.Course, rows: newOpenRows(begun), changed: make(chan struct{})}
+	r.stop, r.halt = context.WithCancel(e.stop)
+	r.flight, r.kill = context.WithCancel(e.flight)
+	return r
 }
 
 // change returns a channel that closes at the next commit.
@@ -74,12 +93,17 @@ func (r *run) once(what string) bool {
 // subscriptions cannot be read.
 const reasonUnreadable = "audience-unreadable"
 
-// deliver pages through the audience, hands out every row and, when all are
-// settled, ends the broadcast. Cut off by Close, it leaves the rest pending.
+// deliver hands out every row and, when all are settled, ends the broadcast. Cut
+// off by Close, it leaves the rest pending; by an operator, as he asked.
 func (r *run) deliver() {
-	err := r.handOut()
-	r.rows.Wait()
-	switch {
+	err := r.handOutBegun()
+	if err == nil {
+		err = r.handOut()
+	}
+	r.working.Wait()
+	switch order := r.order.Load(); {
+	case r.cutOff.Load() && order != nil:
+		r.engine.committer.end(r, order.book)
 	case r.cutOff.Load():
 	case err != nil:
 		r.engine.Log.Error("cannot read the audience", "broadcast", r.ID, "err", err)
@@ -89,42 +113,81 @@ func (r *run) deliver() {
 	}
 }
 
-// handOut meets every row of the audience, unless the engine stops. It hands
-// out at most as many as there were targets: a row that was there before the
-// launch and joined its channel after it was not meant.
-func (r *run) handOut() error {
-	var after belfry.Position
-	for done, missing := false, r.targets; !done && missing > 0; {
-		read := time.Now()
-		rows, next, last, err := r.engine.Audience.Page(r.engine.flight, r.Audience, after, r.Until, min(pageSize, missing))
+// handOutBegun gives the rows another turn that an earlier run had begun with.
+// What is known of one may be old, so it is read again when its turn comes.
+func (r *run) handOutBegun() error {
+	for _, at := range slices.Sorted(maps.Keys(r.begun)) {
+		rows, _, _, err := r.page(belfry.Audience{All: true}, at-1, at, 1)
 		if err != nil {
-			if r.engine.stop.Err() != nil {
-				r.cutOff.Store(true)
-			}
 			return err
 		}
-		for _, row := range rows {
-			if !r.hand(row, read) {
-				r.cutOff.Store(true)
-				return nil
-			}
+		a := &attempt{run: r, row: belfry.Subscription{Seq: at}, tries: r.begun[at].Tries, next: r.begun[at].Next}
+		if len(rows) == 1 && meant(r.Audience, rows[0]) {
+			a.row, a.read = rows[0], time.Now()
 		}
-		after, done, missing = next, last, missing-len(rows)
+		if !r.hand(a) {
+			return nil
+		}
 	}
 	return nil
 }
 
+// handOut meets every row of the audience behind the course, unless the run
+// stops. It hands out at most as many as there were targets: a row that was
+// there before the launch and joined its channel after it was not meant.
+func (r *run) handOut() error {
+	at := r.from
+	for done := false; !done && at.Handed < r.targets && !r.cutOff.Load(); {
+		read := time.Now()
+		rows, next, last, err := r.page(r.Audience, at.After, r.Until, min(pageSize, r.targets-at.Handed))
+		if err != nil {
+			return err
+		}
+		course := Course{next, at.Handed + len(rows)}
+		at, done = course, last
+		r.engine.committer.note(r, func(time.Time) {
+			r.course = course
+			for _, row := range rows {
+				r.rows.try(row.Seq, Try{})
+			}
+		})
+		for _, row := range rows {
+			if !r.hand(&attempt{run: r, row: row, read: read}) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) page(a belfry.Audience, after, until belfry.Position, limit int) ([]belfry.Subscription, belfry.Position, bool, error) {
+	rows, next, done, err := r.engine.Audience.Page(r.flight, a, after, until, limit)
+	if err != nil && r.stop.Err() != nil {
+		r.cutOff.Store(true)
+	}
+	return rows, next, done, err
+}
+
 // hand gives a row its turn beside the pager, as soon as fewer than maxOpen are
-// open. It reports false when the engine stops.
-func (r *run) hand(row belfry.Subscription, read time.Time) bool {
+// open. It reports false when the run stops.
+func (r *run) hand(a *attempt) bool {
 	select {
 	case r.open <- struct{}{}:
-	case <-r.engine.stop.Done():
+	case <-r.stop.Done():
+		r.cutOff.Store(true)
 		return false
 	}
-	r.rows.Go(func() {
-		(&attempt{run: r, row: row, read: read}).work()
+	r.working.Go(func() {
+		a.work()
 		<-r.open
 	})
 	return true
+}
+
+// obey stops the run as an operator wants it to. To cancel outdoes to pause.
+func (r *run) obey(o order) {
+	if !r.order.CompareAndSwap(nil, &o) && o.to == Cancelled {
+		r.order.Store(&o)
+	}
+	r.halt()
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -80,6 +81,19 @@ func (s *Server) broadcast(c *gin.Context) (broadcasts.Broadcast, error) {
 		err = &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
 	}
 	return b, err
+}
+
+// ordered lets an operator change the state of a broadcast. The answer shows it
+// as it is then.
+func (s *Server) ordered(order func(ctx context.Context, id string) (broadcasts.Broadcast, error)) func(*gin.Context) error {
+	return func(c *gin.Context) error {
+		b, err := order(c.Request.Context(), c.Param("id"))
+		if err != nil {
+			return err
+		}
+		c.JSON(http.StatusOK, b)
+		return nil
+	}
 }
 
 // writeWithin is how long one event may take to leave: a reader that is stuck

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -38,6 +39,7 @@ func Journal(t *testing.T, open func(t *testing.T) Rig) {
 		{"no reference is kept", testNoReference},
 		{"list", testList},
 		{"unfinished", testUnfinished},
+		{"open rows", testOpen},
 		{"forget", testForget},
 		{"all or nothing", testAllOrNothing},
 		{"many at once", testManyAtOnce},
@@ -64,6 +66,7 @@ func broadcast(n int) broadcasts.Broadcast {
 			Counts: broadcasts.Counts{Targets: 36, Pending: 1, Accepted: 2, Suppressed: 3, Expired: 4, Gone: 5, Left: 6, Failed: 7, Cancelled: 8},
 			Hosts:  []broadcasts.Host{{Host: "push.example", State: "open", Accepted: 2}},
 		},
+		Course: broadcasts.Course{After: math.MaxUint64 - 1, Handed: 35},
 	}
 }
 
@@ -84,9 +87,17 @@ func mustCreate(t *testing.T, j broadcasts.Journal, all ...broadcasts.Broadcast)
 
 func mustCommit(t *testing.T, j broadcasts.Journal, all []broadcasts.Broadcast, gone ...string) {
 	t.Helper()
-	if err := j.Commit(t.Context(), all, rows(gone...)); err != nil {
+	if err := j.Commit(t.Context(), changes(all...), rows(gone...)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// changes are commits in which no row opens or is settled.
+func changes(all ...broadcasts.Broadcast) (list []broadcasts.Change) {
+	for _, b := range all {
+		list = append(list, broadcasts.Change{Broadcast: b})
+	}
+	return list
 }
 
 // rows are subscriptions of which a journal need know no more than the id.
@@ -248,6 +259,43 @@ func testUnfinished(t *testing.T, r Rig) {
 	mustHold(t, j, ended(one, broadcasts.Done), two, ended(three, broadcasts.Cancelled))
 }
 
+func mustBeOpen(t *testing.T, j broadcasts.Journal, id string, want map[belfry.Position]broadcasts.Try) {
+	t.Helper()
+	if got, err := j.Open(t.Context(), id); err != nil || !maps.Equal(got, want) {
+		t.Errorf("open are %v, want %v (%v)", got, want, err)
+	}
+}
+
+// What was handed out and is not settled is known after a restart, for each
+// broadcast its own: a row that is missing is never rung, one too many is rung
+// twice.
+func testOpen(t *testing.T, r Rig) {
+	type tries = map[belfry.Position]broadcasts.Try
+	one, two := broadcast(1), broadcast(2)
+	mustCreate(t, r.Journal, one, two)
+	commit := func(j broadcasts.Journal, b broadcasts.Broadcast, rows map[belfry.Position]*broadcasts.Try) {
+		t.Helper()
+		if err := j.Commit(t.Context(), []broadcasts.Change{{Broadcast: b, Rows: rows}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustBeOpen(t, r.Journal, one.ID, nil)
+	waits := broadcasts.Try{Tries: 3, Next: at}
+	commit(r.Journal, one, map[belfry.Position]*broadcasts.Try{1: {}, 256: {}, math.MaxUint64: &waits, 7: nil})
+	commit(r.Journal, two, map[belfry.Position]*broadcasts.Try{1: {Tries: 1}})
+	mustBeOpen(t, r.Journal, one.ID, tries{1: {}, 256: {}, math.MaxUint64: waits})
+	j := r.Reopen()
+	mustBeOpen(t, j, one.ID, tries{1: {}, 256: {}, math.MaxUint64: waits})
+	mustBeOpen(t, j, two.ID, tries{1: {Tries: 1}})
+	mustBeOpen(t, j, broadcast(3).ID, nil)
+
+	commit(j, one, map[belfry.Position]*broadcasts.Try{1: nil, 256: &waits, math.MaxUint64: {}})
+	mustBeOpen(t, j, one.ID, tries{256: waits, math.MaxUint64: {}})
+	commit(j, ended(one, broadcasts.Cancelled), map[belfry.Position]*broadcasts.Try{9: {}})
+	mustBeOpen(t, j, one.ID, nil)
+	mustBeOpen(t, j, two.ID, tries{1: {Tries: 1}})
+}
+
 // A subscription that is gone is removed with the count that says so; nobody
 // else is.
 func testForget(t *testing.T, r Rig) {
@@ -277,10 +325,13 @@ func testAllOrNothing(t *testing.T, r Rig) {
 	all := []broadcasts.Broadcast{after, end}
 
 	r.Spoil(true)
-	if err := r.Journal.Commit(t.Context(), all, rows("a", "b")); err == nil {
+	spoilt := changes(all...)
+	spoilt[0].Rows = map[belfry.Position]*broadcasts.Try{1: {}}
+	if err := r.Journal.Commit(t.Context(), spoilt, rows("a", "b")); err == nil {
 		t.Fatal("a commit that cannot forget succeeds")
 	}
 	mustHold(t, r.Journal, one, two)
+	mustBeOpen(t, r.Journal, one.ID, nil)
 	if list, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 2 {
 		t.Errorf("%v unfinished, %v", ids(list), err)
 	}
@@ -308,7 +359,7 @@ func testManyAtOnce(t *testing.T, r Rig) {
 			}
 			for range 5 {
 				b.Counts.Accepted++
-				if err := r.Journal.Commit(t.Context(), []broadcasts.Broadcast{b}, nil); err != nil {
+				if err := r.Journal.Commit(t.Context(), changes(b), nil); err != nil {
 					t.Error(err)
 				}
 				got, err := r.Journal.Get(t.Context(), b.ID)

@@ -5,6 +5,7 @@ package broadcaststest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -26,6 +27,8 @@ type Memory struct {
 type record struct {
 	launch, progress []byte
 	until            belfry.Position
+	course           broadcasts.Course
+	open             map[belfry.Position]broadcasts.Try
 	running          bool
 }
 
@@ -46,12 +49,12 @@ func (m *Memory) Create(_ context.Context, b broadcasts.Broadcast) error {
 	if err != nil {
 		return err
 	}
-	m.records[b.ID] = &record{launch: launch, until: b.Until}
-	return m.write(b)
+	m.records[b.ID] = &record{launch: launch, until: b.Until, open: map[belfry.Position]broadcasts.Try{}}
+	return m.write(broadcasts.Change{Broadcast: b})
 }
 
-// Commit writes progress, and forgets who is gone first, since that may fail.
-func (m *Memory) Commit(_ context.Context, progress []broadcasts.Broadcast, gone []belfry.Subscription) error {
+// Commit writes changes, and forgets who is gone first, since that may fail.
+func (m *Memory) Commit(_ context.Context, changes []broadcasts.Change, gone []belfry.Subscription) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(gone) > 0 {
@@ -59,19 +62,39 @@ func (m *Memory) Commit(_ context.Context, progress []broadcasts.Broadcast, gone
 			return err
 		}
 	}
-	for _, b := range progress {
-		if err := m.write(b); err != nil {
+	for _, c := range changes {
+		if err := m.write(c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *Memory) write(b broadcasts.Broadcast) (err error) {
-	r := m.records[b.ID]
-	r.running = !b.Ended()
-	r.progress, err = json.Marshal(b.Progress)
+func (m *Memory) write(c broadcasts.Change) (err error) {
+	r := m.records[c.ID]
+	r.running, r.course = !c.Ended(), c.Course
+	for at, try := range c.Rows {
+		if try == nil {
+			delete(r.open, at)
+		} else {
+			r.open[at] = *try
+		}
+	}
+	if c.Ended() {
+		clear(r.open)
+	}
+	r.progress, err = json.Marshal(c.Progress)
 	return err
+}
+
+// Open returns the open rows of a broadcast.
+func (m *Memory) Open(_ context.Context, id string) (map[belfry.Position]broadcasts.Try, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.records[id]; r != nil {
+		return maps.Clone(r.open), nil
+	}
+	return map[belfry.Position]broadcasts.Try{}, nil
 }
 
 // Get returns one broadcast.
@@ -89,7 +112,7 @@ func (m *Memory) read(id string) (b broadcasts.Broadcast, err error) {
 	if err := json.Unmarshal(r.launch, &b.Launch); err != nil {
 		return b, err
 	}
-	b.Until = r.until
+	b.Until, b.Course = r.until, r.course
 	return b, json.Unmarshal(r.progress, &b.Progress)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -18,7 +19,10 @@ import (
 
 func (a *app) broadcastsCommand() *cobra.Command {
 	c := &cobra.Command{Use: "broadcasts", Short: "See what was sent and how it goes", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
-	c.AddCommand(a.broadcastsListCommand(), a.broadcastsShowCommand(), a.broadcastsWatchCommand())
+	c.AddCommand(a.broadcastsListCommand(), a.broadcastsShowCommand(), a.broadcastsWatchCommand(),
+		a.broadcastsOrderCommand("pause", "Stop a broadcast until it is resumed", "Stop a broadcast until it is resumed. What is on its way to a push service arrives."),
+		a.broadcastsOrderCommand("resume", "Let a paused broadcast go on", "Let a paused broadcast go on where it was."),
+		a.broadcastsOrderCommand("cancel", "End a broadcast for good", "End a broadcast for good. Who was not rung yet is not rung; what was sent cannot be called back."))
 	return c
 }
 
@@ -60,6 +64,30 @@ func (a *app) broadcastsWatchCommand() *cobra.Command {
 				return err
 			}
 			return a.follow(c.Context(), cl, b)
+		}}
+}
+
+// broadcastsOrderCommand changes the state of a broadcast and says how it stands then.
+func (a *app) broadcastsOrderCommand(verb, short, long string) *cobra.Command {
+	return &cobra.Command{Use: verb + " ID", Short: short, Long: long, Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, given []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			var raw json.RawMessage
+			if err := cl.call(c.Context(), http.MethodPost, broadcastPath(given[0])+"/"+verb, nil, &raw); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(raw)
+			}
+			var b broadcasts.Broadcast
+			if err := json.Unmarshal(raw, &b); err != nil {
+				return unreadable(err)
+			}
+			fmt.Fprintln(a.out, summary(b))
+			return nil
 		}}
 }
 

@@ -1,0 +1,113 @@
+package broadcasts
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/belfry-push/belfry"
+)
+
+// cancelPatience is how long attempts in flight may take to finish once their
+// broadcast is cancelled. Then they are cut off: whoever cancels wants it now.
+const cancelPatience = time.Second
+
+// An order is what an operator wants to become of a broadcast.
+type order struct {
+	to   State
+	book func(p *Progress, now time.Time)
+}
+
+var (
+	pause  = order{Paused, func(p *Progress, _ time.Time) { p.pause(ReasonOperator) }}
+	cancel = order{Cancelled, func(p *Progress, now time.Time) { p.cancelRest(ReasonOperator, now) }}
+)
+
+// Pause stops a broadcast, once the attempts in flight have their answers.
+func (e *Engine) Pause(ctx context.Context, id string) (Broadcast, error) {
+	b, err := e.halted(ctx, id, pause)
+	if err == nil && b.State != Paused {
+		err = forbidden(b, "paused")
+	}
+	return b, err
+}
+
+// Cancel ends a broadcast, running or paused: who was not rung yet is not rung.
+func (e *Engine) Cancel(ctx context.Context, id string) (Broadcast, error) {
+	b, err := e.halted(ctx, id, cancel)
+	if err == nil && b.State == Paused {
+		b, err = e.change(ctx, id, func(b *Broadcast) error {
+			cancel.book(&b.Progress, stamp(e.Now()))
+			return nil
+		})
+	}
+	if err == nil && b.State != Cancelled {
+		err = forbidden(b, "cancelled")
+	}
+	return b, err
+}
+
+// Resume lets a paused broadcast go on where it was.
+func (e *Engine) Resume(ctx context.Context, id string) (Broadcast, error) {
+	if err := e.open(); err != nil {
+		return Broadcast{}, err
+	}
+	var r *run
+	b, err := e.change(ctx, id, func(b *Broadcast) (err error) {
+		if b.State != Paused {
+			return forbidden(*b, "resumed")
+		}
+		b.resume()
+		r, err = e.again(ctx, *b)
+		return err
+	})
+	if err != nil {
+		e.running.Done()
+		return Broadcast{}, err
+	}
+	e.start(r)
+	return b, nil
+}
+
+// halted gives an order to a broadcast that runs, and returns it once it has
+// stopped and that is on disk. Of one that does not run, it changes nothing.
+func (e *Engine) halted(ctx context.Context, id string, o order) (Broadcast, error) {
+	e.mu.Lock()
+	r := e.live[id]
+	e.mu.Unlock()
+	if r != nil {
+		r.obey(o)
+		if o.to == Cancelled {
+			defer time.AfterFunc(cancelPatience, r.kill).Stop()
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return Broadcast{}, ctx.Err()
+		}
+	}
+	return e.Journal.Get(ctx, id)
+}
+
+// change changes a broadcast that nobody works on, one at a time.
+func (e *Engine) change(ctx context.Context, id string, how func(*Broadcast) error) (Broadcast, error) {
+	e.control.Lock()
+	defer e.control.Unlock()
+	b, err := e.Journal.Get(ctx, id)
+	if err == nil {
+		err = how(&b)
+	}
+	if err == nil {
+		err = e.Journal.Commit(ctx, []Change{{Broadcast: b}}, nil)
+	}
+	if err != nil {
+		return Broadcast{}, err
+	}
+	e.stir()
+	return b, nil
+}
+
+func forbidden(b Broadcast, what string) error {
+	return &belfry.Error{Kind: belfry.ErrConflict, Code: "broadcast-state", Where: "broadcast " + b.ID,
+		Text: fmt.Sprintf("is %s and cannot be %s", b.State, what)}
+}

@@ -1,0 +1,247 @@
+package broadcasts_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+)
+
+// tries says how often each subscription was tried.
+func (p *post) tries() map[string]int {
+	n := map[string]int{}
+	for _, s := range p.to("") {
+		n[s.id]++
+	}
+	return n
+}
+
+// A server that is restarted again and again rings everybody once: who had been
+// rung is not rung again, who had not is, whoever waits for a second try waits
+// as long as the push service said, and who joined meanwhile hears nothing.
+func TestGoesOnAfterRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 20 })
+		b.post.slow["push.example"], b.post.slow["slow.example"] = time.Second, 7*time.Second
+		busy := b.people.join(30, "busy.example")
+		for _, id := range busy {
+			b.post.script(id, belfry.Outcome{Verdict: belfry.Later, RetryAfter: 100 * time.Second}, belfry.Outcome{Verdict: belfry.Accepted, Status: 201})
+		}
+		ids := append(b.people.join(1000, "push.example"), b.people.join(40, "slow.example")...)
+		launched := b.hello(time.Hour)
+		for range 5 {
+			time.Sleep(4500 * time.Millisecond)
+			ctx, cancel := within(10 * time.Second)
+			b.Close(ctx)
+			cancel()
+			mustAddUp(t, b.get(launched.ID))
+			b.people.join(1, "push.example")
+			b.people.leave(ids[999])
+			b.start()
+		}
+		last := b.end(launched.ID)
+		if last.State != broadcasts.Done || last.Counts != (broadcasts.Counts{Targets: 1070, Accepted: 1069, Left: 1}) {
+			t.Errorf("%s %+v", last.State, last.Counts)
+		}
+		tries := b.post.tries()
+		for _, id := range append(ids[:999:999], ids[1000:]...) {
+			if tries[id] != 1 {
+				t.Fatalf("%s was tried %d times", id, tries[id])
+			}
+		}
+		for _, id := range busy {
+			sent := b.post.to(id)
+			if len(sent) != 2 || sent[1].at.Sub(sent[0].at) < 100*time.Second || sent[1].at.Sub(sent[0].at) > 121*time.Second {
+				t.Fatalf("%d tries, the second after %v", len(sent), sent[len(sent)-1].at.Sub(sent[0].at))
+			}
+		}
+		if len(tries) != 1069 {
+			t.Errorf("%d were tried", len(tries))
+		}
+	})
+}
+
+// After a power cut nobody is missing, and few are rung twice: those whose
+// answers had not been written down, a batch of the committer and those waiting
+// for it, and those in flight (REL-01).
+func TestGoesOnAfterAPowerCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perHost = 50
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = perHost })
+		b.post.slow["push.example"] = 3 * time.Millisecond
+		ids := b.people.join(10_000, "push.example")
+		launched := b.hello(time.Hour)
+		cuts := 0
+		for ; ; cuts++ {
+			time.Sleep(117 * time.Millisecond)
+			if b.get(launched.ID).Ended() {
+				break
+			}
+			b.journal.fail(errBroken)
+			time.Sleep(time.Second) // until all wait for the disk
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			b.Close(ctx)
+			b.journal.fail(nil)
+			b.start()
+		}
+		if got := b.get(launched.ID); got.State != broadcasts.Done || got.Counts.Accepted != 10_000 {
+			t.Errorf("%s %+v", got.State, got.Counts)
+		}
+		tries, twice := b.post.tries(), 0
+		for _, id := range ids {
+			if tries[id] == 0 {
+				t.Fatalf("%s was never tried", id)
+			}
+			twice += tries[id] - 1
+		}
+		if cuts < 3 || twice == 0 || twice > cuts*(256+perHost) {
+			t.Errorf("%d power cuts, and %d times somebody was rung again", cuts, twice)
+		}
+	})
+}
+
+// Now or never is never once the server was down.
+func TestNowOrNeverAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 1 })
+		b.post.slow["push.example"] = time.Second
+		b.people.join(3, "push.example")
+		launched := b.hello(0)
+		time.Sleep(500 * time.Millisecond)
+		ctx, cancel := within(10 * time.Second)
+		defer cancel()
+		b.Close(ctx)
+		b.start()
+		if last := b.end(launched.ID); last.Counts != (broadcasts.Counts{Targets: 3, Accepted: 1, Expired: 2}) {
+			t.Errorf("%+v", last.Counts)
+		}
+	})
+}
+
+// An operator who pauses sees nothing more go out, over a restart too, and who
+// resumes loses nobody; who watches sees it all.
+func TestPauseAndResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 10 })
+		b.post.slow["push.example"] = time.Second
+		b.people.join(100, "push.example")
+		launched := b.hello(24 * time.Hour)
+		var states []broadcasts.State
+		watched := make(chan bool)
+		go func() {
+			for step := range b.Watch(t.Context(), launched.ID) {
+				if len(states) == 0 || states[len(states)-1] != step.State {
+					states = append(states, step.State)
+				}
+			}
+			close(watched)
+		}()
+		time.Sleep(2500 * time.Millisecond)
+		if _, err := b.Resume(t.Context(), launched.ID); !errors.Is(err, belfry.ErrConflict) {
+			t.Errorf("what runs was resumed: %v", err)
+		}
+		paused, err := b.Pause(t.Context(), launched.ID)
+		if err != nil || paused.State != broadcasts.Paused || *paused.Reason != broadcasts.ReasonOperator || paused.ETA != nil ||
+			paused.Counts != (broadcasts.Counts{Targets: 100, Accepted: 30, Pending: 70}) {
+			t.Fatalf("%s %v %+v, %v", paused.State, paused.Reason, paused.Counts, err)
+		}
+		if _, err := b.Pause(t.Context(), launched.ID); err != nil {
+			t.Errorf("to pause what is paused: %v", err)
+		}
+		time.Sleep(time.Hour)
+		if n := len(b.post.to("")); n != 30 {
+			t.Errorf("%d attempts", n)
+		}
+		resumed, err := b.Resume(t.Context(), launched.ID)
+		if err != nil || resumed.State != broadcasts.Running || resumed.Reason != nil {
+			t.Fatalf("%s %v, %v", resumed.State, resumed.Reason, err)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		if _, err := b.Pause(t.Context(), launched.ID); err != nil {
+			t.Fatal(err)
+		}
+		b.restart()
+		<-watched // the engine that it asked is no more
+		time.Sleep(time.Hour)
+		if got := b.get(launched.ID); got.State != broadcasts.Paused || got.Counts.Accepted != 50 {
+			t.Errorf("%s %+v", got.State, got.Counts)
+		}
+		if _, err := b.Resume(t.Context(), launched.ID); err != nil {
+			t.Fatal(err)
+		}
+		if last := b.end(launched.ID); last.Counts.Accepted != 100 || len(b.post.to("")) != 100 {
+			t.Errorf("%+v after %d attempts", last.Counts, len(b.post.to("")))
+		}
+		for _, order := range []func(context.Context, string) (broadcasts.Broadcast, error){b.Pause, b.Resume, b.Cancel} {
+			if _, err := order(t.Context(), launched.ID); !errors.Is(err, belfry.ErrConflict) {
+				t.Errorf("what is done was changed: %v", err)
+			}
+			if _, err := order(t.Context(), "nobody"); !errors.Is(err, belfry.ErrNotFound) {
+				t.Errorf("what is not there was changed: %v", err)
+			}
+		}
+		want := []broadcasts.State{broadcasts.Running, broadcasts.Paused, broadcasts.Running, broadcasts.Paused}
+		if len(states) != len(want) {
+			t.Errorf("watched %v", states)
+		}
+	})
+}
+
+// An operator who cancels is obeyed within two seconds, even while a push
+// service keeps attempts waiting, and no more is sent than was in flight.
+func TestCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 10 })
+		b.post.slow["push.example"], b.post.slow["slow.example"] = 400*time.Millisecond, 10*time.Second
+		b.people.join(100, "push.example")
+		b.people.join(30, "slow.example")
+		launched := b.hello(24 * time.Hour)
+		time.Sleep(500 * time.Millisecond)
+		began := time.Now()
+		got, err := b.Cancel(t.Context(), launched.ID)
+		if took := time.Since(began); took > 2*time.Second || err != nil {
+			t.Errorf("%v after %v", err, took)
+		}
+		if got.State != broadcasts.Cancelled || *got.Reason != broadcasts.ReasonOperator || got.Finished == nil ||
+			got.Counts != (broadcasts.Counts{Targets: 130, Accepted: 20, Cancelled: 110}) {
+			t.Errorf("%s %v %+v", got.State, got.Reason, got.Counts)
+		}
+		time.Sleep(time.Hour)
+		if n := len(b.post.to("")); n != 30 {
+			t.Errorf("%d attempts, and 30 had begun", n)
+		}
+		b.restart()
+		if again, err := b.Cancel(t.Context(), launched.ID); err != nil || !again.Finished.Equal(*got.Finished) {
+			t.Errorf("to cancel what is cancelled: %v", err)
+		}
+	})
+}
+
+// What is paused can be cancelled, and is not waited for.
+func TestCancelPaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 10 })
+		b.post.slow["push.example"] = time.Second
+		b.people.join(100, "push.example")
+		launched := b.hello(24 * time.Hour)
+		time.Sleep(500 * time.Millisecond)
+		if _, err := b.Pause(t.Context(), launched.ID); err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.Cancel(t.Context(), launched.ID)
+		if err != nil || got.Counts != (broadcasts.Counts{Targets: 100, Accepted: 10, Cancelled: 90}) || got.State != broadcasts.Cancelled {
+			t.Errorf("%s %+v %v", got.State, got.Counts, err)
+		}
+		if last := b.end(launched.ID); last.State != broadcasts.Cancelled {
+			t.Errorf("a watcher sees %s", last.State)
+		}
+		if open, err := b.journal.Open(t.Context(), launched.ID); err != nil || len(open) != 0 {
+			t.Errorf("%d rows stay open, %v", len(open), err)
+		}
+	})
+}
