@@ -170,6 +170,7 @@ func (s *Service) hello(ctx context.Context, c *socket) *browser {
 	b := s.browsers[m.UAID]
 	if b == nil {
 		b = s.meet(newUAID())
+		b.fleeting = true
 	}
 	c.send(helloAnswer{Type: "hello", UAID: b.name, Status: http.StatusOK, WebPush: true, Broadcasts: map[string]string{}})
 	s.arrive(b, c)

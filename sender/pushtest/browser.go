@@ -11,6 +11,7 @@ import (
 // one connection at a time.
 type browser struct {
 	name     string
+	fleeting bool                     // it forgets its name while it has no subscription, as Firefox does
 	channels map[string]*subscription // by name of the channel
 	wire     wire                     // nil while it is away
 }
@@ -66,8 +67,8 @@ func (s *Service) goodbye(b *browser, w wire) {
 	if b.wire == w {
 		b.wire = nil
 		s.present--
-		if len(b.channels) == 0 {
-			delete(s.browsers, b.name) // it has nothing to lose
+		if b.fleeting && len(b.channels) == 0 {
+			delete(s.browsers, b.name)
 		}
 	}
 	s.mu.Unlock()
