@@ -70,8 +70,9 @@ fmt: ## bring the Go source into form
 	gofmt -w $(GO_FILES)
 
 .PHONY: bench
-bench: ## measure the engines that send, side by side, then the store and the broadcasts
-	$(GO) test -run '^$$' -bench . -benchmem ./sender ./subscriptions ./broadcasts
+bench: ## measure sending beside webpush-go, then the store and the broadcasts
+	$(GO) run ./bench/sending
+	$(GO) test -run '^$$' -bench . -benchmem ./subscriptions ./broadcasts
 
 FUZZTIME ?= 5m
 .PHONY: fuzz

@@ -46,6 +46,7 @@ var floorPlan = map[string][]string{
 	"cmd":     anything,
 	"e2e":     anything,
 	"interop": anything,
+	"bench":   anything,
 }
 
 var anything = []string{"*"}

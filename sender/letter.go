@@ -40,9 +40,8 @@ func newLetter(endpoint belfry.Endpoint, sub belfry.Subscription, msg belfry.Pus
 	if l.url, err = target(endpoint); err != nil {
 		return letter{}, err
 	}
-	if l.size = bodySize(len(msg.Payload), msg.Unpadded); l.size > maxBody {
-		return letter{}, &belfry.Error{Kind: belfry.ErrTooLarge, Code: "message-too-large", Where: "message",
-			Text: fmt.Sprintf("would be a body of %d octets, over the %d that a push service must take", l.size, maxBody)}
+	if l.size, err = bodySize(msg); err != nil {
+		return letter{}, err
 	}
 	switch l.urgency {
 	case "", belfry.UrgencyVeryLow, belfry.UrgencyLow, belfry.UrgencyNormal, belfry.UrgencyHigh:
@@ -76,18 +75,19 @@ func target(e belfry.Endpoint) (*url.URL, error) {
 	return u, nil
 }
 
-// bodySize is how long the body for n octets of plaintext is made.
-func bodySize(n int, unpadded bool) int {
-	n += overhead
-	if unpadded {
-		return n
+// bodySize is how long the body for msg is made.
+func bodySize(msg belfry.PushMessage) (int, error) {
+	n := len(msg.Payload) + overhead
+	if n > maxBody {
+		return 0, &belfry.Error{Kind: belfry.ErrTooLarge, Code: "message-too-large", Where: "message",
+			Text: fmt.Sprintf("would be a body of %d octets, over the %d that a push service must take", n, maxBody)}
 	}
 	for _, size := range buckets {
-		if n <= size {
-			return size
+		if n <= size && !msg.Unpadded {
+			return size, nil
 		}
 	}
-	return n
+	return n, nil
 }
 
 // isTopic reports whether s may stand in a Topic header. Nothing else may: a

@@ -13,6 +13,8 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+
+	"github.com/belfry-push/belfry"
 )
 
 // recordSize stands in the header of every body. A body is one record, and the
@@ -26,6 +28,8 @@ type native struct {
 	fresh func() (*ecdh.PrivateKey, [16]byte, error)
 	rs    uint32 // the record size that each header names
 }
+
+func newNative() native { return native{fresh: fresh, rs: recordSize} }
 
 func fresh() (key *ecdh.PrivateKey, salt [16]byte, err error) {
 	rand.Read(salt[:])
@@ -54,6 +58,16 @@ func (e native) post(ctx context.Context, via *courier, l letter) (*http.Respons
 		req.Header.Set("Topic", l.topic)
 	}
 	return via.Do(req)
+}
+
+// Seal makes the body of msg for the browser behind sub, as the native engine
+// posts it: for who carries it there by other means, or measures.
+func Seal(sub belfry.Subscription, msg belfry.PushMessage) ([]byte, error) {
+	size, err := bodySize(msg)
+	if err != nil {
+		return nil, err
+	}
+	return newNative().seal(letter{p256dh: sub.P256dh, auth: sub.Auth, plaintext: msg.Payload, size: size})
 }
 
 // seal makes the body of a letter (RFC 8291 §3.4).

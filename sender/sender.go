@@ -88,7 +88,7 @@ func New(cfg Config) (*Sender, error) {
 		s.client = bounded(*cfg.Client)
 		return s, nil
 	}
-	t := newTransport(cfg)
+	t := NewTransport(cfg)
 	s.client = bounded(http.Client{Transport: t})
 	s.close = t.CloseIdleConnections
 	return s, nil
@@ -105,7 +105,7 @@ type engine interface {
 func newEngine(name string) (engine, error) {
 	switch name {
 	case "", "native":
-		return native{fresh: fresh, rs: recordSize}, nil
+		return newNative(), nil
 	case "webpush-go":
 		return newWebpushGo()
 	}

@@ -13,10 +13,12 @@ import (
 	"github.com/belfry-push/belfry"
 )
 
-// newTransport is one transport for all push services: HTTP/2 where they speak
-// it, as they all do, and no proxy from the environment (SEC-05), which would
-// see who is rung and dial for us where no address is checked.
-func newTransport(cfg Config) *http.Transport {
+// NewTransport returns what carries the requests where cfg has no Client, for
+// who wants to put something around it: one transport for all push services,
+// HTTP/2 where they speak it, as they all do, and no proxy from the environment
+// (SEC-05), which would see who is rung and dial for us where no address is
+// checked.
+func NewTransport(cfg Config) *http.Transport {
 	d := dialer{hosts: cfg.Hosts, resolver: cfg.Resolver, check: public}
 	return &http.Transport{
 		DialContext: d.dial,
