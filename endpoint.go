@@ -1,6 +1,7 @@
 package belfry
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -74,6 +75,8 @@ var builtinHosts = []string{
 	"*.push.apple.com",
 	"*.notify.windows.com",
 }
+
+var defaultPorts = map[string]string{"https": "443", "http": "80"}
 
 // PushHosts says which push services we speak to. The zero value knows the
 // built-in list; [NewPushHosts] adds to it.
@@ -168,8 +171,17 @@ func (p PushHosts) Additions() []PushHost {
 // LIB-06). It parses first and compares hosts; a pattern over the whole URL
 // would let https://evil.example/x.push.apple.com/ in (SEC-01).
 func (p PushHosts) Endpoint(raw string) (Endpoint, error) {
-	refuse := func(code, text string) (Endpoint, error) {
-		return Endpoint{}, Invalid(code, "endpoint", text)
+	e, _, err := p.Target(StoredEndpoint(raw))
+	return e, err
+}
+
+// Target checks a stored endpoint once more, for who is about to post to it, and
+// returns what that takes: the endpoint as [PushHosts.Endpoint] would, and its
+// URL. Parsing a URL is dear enough that one attempt does it once.
+func (p PushHosts) Target(stored Endpoint) (Endpoint, *url.URL, error) {
+	raw := stored.url
+	refuse := func(code, text string) (Endpoint, *url.URL, error) {
+		return Endpoint{}, nil, Invalid(code, "endpoint", text)
 	}
 	if raw == "" || len(raw) > maxEndpoint {
 		return refuse("length", fmt.Sprintf("must be 1 to %d octets long, not %d", maxEndpoint, len(raw)))
@@ -185,13 +197,11 @@ func (p PushHosts) Endpoint(raw string) (Endpoint, error) {
 		return refuse("charset", "is not a URL")
 	}
 	scheme := strings.ToLower(u.Scheme)
-	if scheme != "https" && scheme != "http" {
+	defaultPort := defaultPorts[scheme]
+	if defaultPort == "" {
 		return refuse("scheme", "must begin with https://")
 	}
-	host, port := strings.ToLower(u.Hostname()), u.Port()
-	if port == "" {
-		port = map[string]string{"https": "443", "http": "80"}[scheme]
-	}
+	host, port := strings.ToLower(u.Hostname()), cmp.Or(u.Port(), defaultPort)
 	opened, isOpened := p.Opened(host, port)
 	isOpened = isOpened && opened.Scheme == scheme
 	switch {
@@ -205,28 +215,31 @@ func (p PushHosts) Endpoint(raw string) (Endpoint, error) {
 		return refuse("port", "must not hold an empty port")
 	case !isHost(u.Hostname()):
 		return refuse("charset", "must name a host in letters, digits, dots and hyphens")
-	case !isOpened && isIP(host):
+	case isOpened, port == "443" && builtin(host):
+	case isIP(host):
 		return refuse("ip-literal", "must name a host, not an address")
-	case !isOpened && port != "443":
+	case port != "443":
 		return refuse("port", "must use port 443")
-	case !isOpened && !builtin(host):
-		return Endpoint{}, &Error{Kind: ErrInvalid, Code: "not-allowed", Where: "endpoint",
+	default:
+		return Endpoint{}, nil, &Error{Kind: ErrInvalid, Code: "not-allowed", Where: "endpoint",
 			Text: "is not at a push service that this server speaks to",
 			Hint: "an operator can open one more host with --push-host"}
-	case u.Path == "" || u.Path == "/":
+	}
+	if u.Path == "" || u.Path == "/" {
 		return refuse("path", "must hold a path")
 	}
 	authority := host
 	if strings.Contains(host, ":") {
 		authority = "[" + host + "]"
 	}
-	if !(scheme == "https" && port == "443") && !(scheme == "http" && port == "80") {
+	if port != defaultPort {
 		authority += ":" + port
 	}
 	// Everything behind the authority is kept octet for octet: url.URL would
 	// re-escape it, and Microsoft's tokens live in the query.
 	_, rest, _ := strings.Cut(raw, "://")
-	return Endpoint{scheme + "://" + authority + rest[strings.IndexAny(rest, "/?"):]}, nil
+	u.Scheme, u.Host = scheme, authority
+	return Endpoint{scheme + "://" + authority + rest[strings.IndexAny(rest, "/?"):]}, u, nil
 }
 
 func builtin(host string) bool {
@@ -241,12 +254,26 @@ func builtin(host string) bool {
 	return false
 }
 
-// hostName is a name in letters, digits and hyphens. url.Parse unescapes a host
-// and lets most punctuation through, and strings.ToLower makes ASCII letters of
-// some that are none, so a name is checked as it was written.
-var hostName = regexp.MustCompile(`^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?$`)
+func isHost(host string) bool { return isName(host) || isIP(host) }
 
-func isHost(host string) bool { return hostName.MatchString(host) || isIP(host) }
+// isName reports whether host is labels of letters, digits and hyphens, with or
+// without a dot at the end. url.Parse unescapes a host and lets most punctuation
+// through, and strings.ToLower makes ASCII letters of some that are none, so a
+// name is checked as it was written.
+func isName(host string) bool {
+	before := byte('.')
+	for i := range len(host) {
+		c := host[i]
+		switch {
+		case 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-':
+		case c == '.' && before != '.':
+		default:
+			return false
+		}
+		before = c
+	}
+	return host != ""
+}
 
 func isIP(host string) bool {
 	_, err := netip.ParseAddr(host)

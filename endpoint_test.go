@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -137,6 +138,30 @@ func TestEndpointKeepsPathAndQuery(t *testing.T) {
 		if e.Reveal() != "https://"+host+target {
 			t.Fatalf("%s became %s", target, e.Reveal())
 		}
+	}
+}
+
+// What is posted to is what is stored: the URL that comes with the check must
+// not be that of another spelling, and none comes without it (SEC-02).
+func TestTarget(t *testing.T) {
+	for _, row := range endpointRows(t) {
+		e, u, err := belfry.PushHosts{}.Target(belfry.StoredEndpoint(strings.Replace(row.Endpoint, "https://", "HTTPS://", 1)))
+		if (err == nil) != (row.Expect == "ok") || (u == nil) != (err != nil) {
+			t.Errorf("%s: %v, %v", row.Why, u, err)
+		}
+		if err != nil {
+			continue
+		}
+		if want, err := url.Parse(e.Reveal()); err != nil || !reflect.DeepEqual(u, want) {
+			t.Errorf("%s: posts to %v, stored as %v, %v", row.Why, u, want, err)
+		}
+	}
+	hosts, err := belfry.NewPushHosts([]string{"[::1]:8091"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, u, err := hosts.Target(belfry.StoredEndpoint("https://[::1]:8091/p")); err != nil || u.Host != "[::1]:8091" {
+		t.Errorf("posts to %v, %v", u, err)
 	}
 }
 

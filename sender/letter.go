@@ -33,13 +33,14 @@ type letter struct {
 	topic     string
 }
 
-func newLetter(endpoint belfry.Endpoint, sub belfry.Subscription, msg belfry.PushMessage) (letter, error) {
-	l := letter{endpoint: endpoint, p256dh: sub.P256dh, auth: sub.Auth, plaintext: msg.Payload,
+// newLetter takes the endpoint and its URL as [belfry.PushHosts.Target] gives them.
+func newLetter(endpoint belfry.Endpoint, to *url.URL, sub belfry.Subscription, msg belfry.PushMessage) (letter, error) {
+	l := letter{endpoint: endpoint, url: to, p256dh: sub.P256dh, auth: sub.Auth, plaintext: msg.Payload,
 		urgency: msg.Urgency, topic: msg.Topic}
-	var err error
-	if l.url, err = target(endpoint); err != nil {
+	if err := exact(to, endpoint); err != nil {
 		return letter{}, err
 	}
+	var err error
 	if l.size, err = bodySize(msg); err != nil {
 		return letter{}, err
 	}
@@ -55,24 +56,20 @@ func newLetter(endpoint belfry.Endpoint, sub belfry.Subscription, msg belfry.Pus
 	return l, nil
 }
 
-// target is the URL to post to, such that the request's target is the stored
-// path and query octet for octet (WP-02). url.URL escapes anew what it would
-// have written differently, "|" as "%7C", and a push service may see another
-// resource in that.
-func target(e belfry.Endpoint) (*url.URL, error) {
-	raw := e.Reveal()
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, belfry.Invalid("endpoint", "endpoint", "is not a URL") // err holds the endpoint
+// exact makes u, the URL of e, one to post to such that the request's target is
+// the stored path and query octet for octet (WP-02). url.URL escapes anew what
+// it would have written differently, "|" as "%7C", and a push service may see
+// another resource in that.
+func exact(u *url.URL, e belfry.Endpoint) error {
+	want := strings.TrimPrefix(e.Reveal(), e.Origin())
+	if u.RequestURI() == want {
+		return nil
 	}
-	want := strings.TrimPrefix(raw, e.Origin())
+	u.Opaque, _, _ = strings.Cut(want, "?")
 	if u.RequestURI() != want {
-		u.Opaque, _, _ = strings.Cut(want, "?")
+		return belfry.Invalid("endpoint", "endpoint", "cannot be posted to exactly as it is stored")
 	}
-	if u.RequestURI() != want {
-		return nil, belfry.Invalid("endpoint", "endpoint", "cannot be posted to exactly as it is stored")
-	}
-	return u, nil
+	return nil
 }
 
 // bodySize is how long the body for msg is made.

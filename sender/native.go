@@ -43,8 +43,9 @@ func (e native) post(ctx context.Context, via *courier, l letter) (*http.Respons
 		return nil, err
 	}
 	// A bytes.Reader gives the request its GetBody: HTTP/2 may then send it once
-	// more when the push service refused the stream unread.
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.endpoint.Reveal(), bytes.NewReader(body))
+	// more when the push service refused the stream unread. Where it goes, the
+	// courier says.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

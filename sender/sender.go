@@ -118,14 +118,14 @@ func newEngine(name string) (engine, error) {
 // ctx is done.
 func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.PushMessage) belfry.Outcome {
 	// The row may be older than the list, or not have come through our door (SEC-02).
-	endpoint, err := s.hosts.Endpoint(sub.Endpoint.Reveal())
+	endpoint, to, err := s.hosts.Target(sub.Endpoint)
 	if err != nil {
 		return failed(belfry.Blocked, err)
 	}
 	if ctx.Err() != nil {
 		return unanswered(ctx, endpoint.Host(), ctx.Err(), nil)
 	}
-	l, err := newLetter(endpoint, sub, msg)
+	l, err := newLetter(endpoint, to, sub, msg)
 	if err != nil {
 		return failed(belfry.Refused, err)
 	}
@@ -165,7 +165,7 @@ type courier struct {
 // Do implements the client that webpush-go asks for.
 func (c *courier) Do(req *http.Request) (*http.Response, error) {
 	c.sent = true
-	req.URL = c.url
+	req.URL, req.Host = c.url, c.url.Host
 	req.Header.Set("Authorization", c.authorization)
 	req.Header["User-Agent"] = nil // a push service has no use for it; net/http would send its own
 	return c.client.Do(req)
