@@ -6,9 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"net/http"
@@ -87,12 +85,10 @@ func (e native) seal(l letter) ([]byte, error) {
 		return nil, err
 	}
 	ours := own.PublicKey().Bytes()
-	info := "WebPush: info\x00" + string(l.p256dh[:]) + string(ours)
-	ikm, err := hkdf.Key(sha256.New, shared, l.auth[:], info, 32)
-	if err != nil {
-		return nil, err
-	}
-	return encrypt(ikm, salt, e.rs, ours, l.plaintext, l.size-overhead-len(l.plaintext))
+	info := append(make([]byte, 0, longest), "WebPush: info\x00"...)
+	info = append(append(info, l.p256dh[:]...), ours...)
+	ikm := expand(extract(l.auth[:], shared), info)
+	return encrypt(ikm[:], salt, e.rs, ours, l.plaintext, l.size-overhead-len(l.plaintext))
 }
 
 // encrypt is the aes128gcm content coding (RFC 8188 §2) for a body of exactly
@@ -120,22 +116,13 @@ func encrypt(ikm []byte, salt [16]byte, rs uint32, keyID, plaintext []byte, pad 
 
 // contentKey derives the cipher and the first record's nonce (RFC 8188 §2.2, §2.3).
 func contentKey(ikm []byte, salt [16]byte) (cipher.AEAD, []byte, error) {
-	prk, err := hkdf.Extract(sha256.New, ikm, salt[:])
-	if err != nil {
-		return nil, nil, err
-	}
-	cek, err := hkdf.Expand(sha256.New, prk, "Content-Encoding: aes128gcm\x00", 16)
-	if err != nil {
-		return nil, nil, err
-	}
-	nonce, err := hkdf.Expand(sha256.New, prk, "Content-Encoding: nonce\x00", 12)
-	if err != nil {
-		return nil, nil, err
-	}
-	block, err := aes.NewCipher(cek)
+	prk := extract(salt[:], ikm)
+	cek := expand(prk, []byte("Content-Encoding: aes128gcm\x00"))
+	nonce := expand(prk, []byte("Content-Encoding: nonce\x00"))
+	block, err := aes.NewCipher(cek[:16])
 	if err != nil {
 		return nil, nil, err
 	}
 	gcm, err := cipher.NewGCM(block)
-	return gcm, nonce, err
+	return gcm, nonce[:12], err
 }

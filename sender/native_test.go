@@ -107,6 +107,21 @@ func TestSealSizes(t *testing.T) {
 	}
 }
 
+// What a message leaves to the garbage collector, a broadcast leaves a million
+// times. Nine of these objects are the key pair's and the agreement's.
+func TestSealingAllocatesLittle(t *testing.T) {
+	_, _, sub := example(t)
+	msg := belfry.PushMessage{Payload: make([]byte, 350)}
+	allocations := testing.AllocsPerRun(100, func() {
+		if _, err := Seal(sub, msg); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocations > 20 {
+		t.Errorf("%v allocations", allocations)
+	}
+}
+
 // The examples of RFC 8188: the first byte for byte; the second, which has two
 // records, opens with the key and nonces that we derive.
 func TestContentCoding(t *testing.T) {
