@@ -58,7 +58,8 @@ func judge(a answer) belfry.Outcome {
 
 // dropped reports whether Microsoft took a message and then threw it away (WP-70).
 func dropped(h http.Header) bool {
-	for _, name := range []string{"X-WNS-Status", "X-WNS-NotificationStatus"} {
+	// In the form that net/http keeps them in: another is made into it each time.
+	for _, name := range []string{"X-Wns-Status", "X-Wns-Notificationstatus"} {
 		switch strings.ToLower(h.Get(name)) {
 		case "dropped", "channelthrottled":
 			return true
@@ -137,7 +138,11 @@ func retryAfter(status int, h http.Header, now time.Time) time.Duration {
 // granted is the TTL that a push service says it will keep to. It may only be
 // shorter than what was asked (RFC 8030 §5.2); anything else is ignored (WP-05).
 func granted(h http.Header, asked time.Duration) time.Duration {
-	seconds, err := strconv.ParseUint(strings.TrimSpace(h.Get("TTL")), 10, 31)
+	value := h.Get("Ttl")
+	if value == "" {
+		return 0 // as most do; an error would be made for nothing
+	}
+	seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
 	if t := time.Duration(seconds) * time.Second; err == nil && t <= asked {
 		return t
 	}

@@ -148,7 +148,7 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 	}
 	now := time.Now() // before the body, which may take its time
 	return judge(answer{
-		status: resp.StatusCode, header: resp.Header, body: read(resp.Body), now: now,
+		status: resp.StatusCode, header: resp.Header, body: read(resp), now: now,
 		asked: time.Duration(l.ttl) * time.Second, secrets: secrets,
 	})
 }
@@ -171,14 +171,17 @@ func (c *courier) Do(req *http.Request) (*http.Response, error) {
 	return c.client.Do(req)
 }
 
-// read returns the beginning of an answer's body. What is longer than we want
-// to read is cut off with its connection (SEC-08); a body that breaks off says
-// what it said, since the status stands.
-func read(body io.ReadCloser) []byte {
-	defer body.Close()
-	b, _ := io.ReadAll(io.LimitReader(body, maxAnswer))
-	io.CopyN(io.Discard, body, maxDrain)
-	return b
+// read returns the beginning of an answer's body, or nothing where the message
+// was taken: the judge has no use for more words then. What is longer than we
+// want to read is cut off with its connection (SEC-08); a body that breaks off
+// says what it said, since the status stands.
+func read(resp *http.Response) (said []byte) {
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		said, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	}
+	io.CopyN(io.Discard, resp.Body, maxDrain)
+	return said
 }
 
 // failed is the outcome of an attempt that ended before the request.
