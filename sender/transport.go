@@ -90,7 +90,11 @@ type control = func(network, address string, c syscall.RawConn) error
 func (d dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	address, check := d.route(address)
 	nd := net.Dialer{Timeout: timeLimit, Resolver: d.resolver, Control: check}
-	return nd.DialContext(ctx, network, address)
+	conn, err := nd.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return gather(conn), nil
 }
 
 // route says what to dial for host:port, and which addresses of it will do.
