@@ -109,7 +109,11 @@ func checked(subs []belfry.PushSubscription) ([]belfry.Subscription, belfry.Push
 }
 
 func newSigner(house string) (*keys.Signer, error) {
-	ring, err := keys.Create(filepath.Join(house, fmt.Sprintf("vapid-%d.json", os.Getpid())))
+	folder, err := os.MkdirTemp(house, "keys-")
+	if err != nil {
+		return nil, err
+	}
+	ring, err := keys.Create(filepath.Join(folder, "vapid.json"))
 	if err != nil {
 		return nil, err
 	}
