@@ -1,0 +1,151 @@
+// Command store measures the store at size: the real binary in a process of its
+// own, filled by a real import, registered with by a crowd of visitors, and read
+// as broadcasts read it. It does all of it twice, with a tenth of the rows and
+// with all, so that what grows with the size shows as a ratio of one run.
+//
+// Run it from the root: go run ./bench/store
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+func main() {
+	rows := flag.Int("rows", 1_000_000, "how many rows the store holds at the end")
+	dir := flag.String("dir", "", "where the store is made, on the disk to measure (default the system's temporary directory)")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *rows, *dir); err != nil {
+		fmt.Fprintln(os.Stderr, "store:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, rows int, under string) error {
+	if rows < 20*registering {
+		return fmt.Errorf("-rows must be at least %d", 20*registering)
+	}
+	dir, err := os.MkdirTemp(under, "belfry-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := bench{ctx: ctx, dir: dir, binary: filepath.Join(dir, "belfry")}
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "github.com/belfry-push/belfry/cmd/belfry").CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w: %s", err, out)
+	}
+	fmt.Printf("%d CPUs, load %s\n", runtime.NumCPU(), load())
+	began := time.Now()
+	b.file = filepath.Join(dir, "rows.ndjson")
+	if err := writeRows(b.file, rows-registering); err != nil {
+		return err
+	}
+	fmt.Printf("made %d rows, each with a key pair and an endpoint of its own, in %.1f s\n\n", rows-registering, time.Since(began).Seconds())
+
+	empty, err := b.crowds(0)
+	if err != nil {
+		return err
+	}
+	small, err := b.measure(rows / 10)
+	if err != nil {
+		return err
+	}
+	large, err := b.measure(rows)
+	if err != nil {
+		return err
+	}
+	print(small, large, empty)
+	return nil
+}
+
+// A bench is what all measurements share.
+type bench struct {
+	ctx    context.Context
+	dir    string
+	binary string
+	file   string // to import from
+}
+
+// A result is what was seen of a store with so many rows.
+type result struct {
+	rows     int
+	imported int
+	took     time.Duration // the import, as whoever typed it sees it
+	peak     memory        // of the server while it imports
+	end      memory        // and after it
+	octets   int64         // of the file
+	crowds   crowds
+	ready    []time.Duration // from the start of the server to its first word
+	opened   []time.Duration // the store alone
+	read     []time.Duration // all rows
+}
+
+// measure fills a store and looks at it from all sides.
+func (b bench) measure(rows int) (r result, err error) {
+	r = result{rows: rows, imported: rows - registering}
+	s, err := b.serve(fmt.Sprint(rows))
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if err := r.importRows(b, s); err != nil {
+		return r, err
+	}
+	if r.crowds, err = register(b.ctx, s.url); err != nil {
+		return r, err
+	}
+	for range 5 {
+		if err := s.stop(); err != nil {
+			return r, err
+		}
+		if s, err = b.serve(fmt.Sprint(rows)); err != nil {
+			return r, err
+		}
+		r.ready = append(r.ready, s.ready)
+	}
+	if err := s.stop(); err != nil {
+		return r, err
+	}
+	return r, r.readRows(b.ctx, s.database())
+}
+
+// importRows runs the command that an operator would.
+func (r *result) importRows(b bench, s *server) error {
+	file := filepath.Join(b.dir, "import.ndjson")
+	if err := head(b.file, file, r.imported); err != nil {
+		return err
+	}
+	defer os.Remove(file)
+	watch := watchMemory(s.pid())
+	began := time.Now()
+	out, err := exec.CommandContext(b.ctx, b.binary, "subscriptions", "import", file, "--data", s.dir, "--channel", "news").CombinedOutput()
+	r.took = time.Since(began)
+	r.peak, r.end = watch()
+	if err != nil {
+		return fmt.Errorf("import: %w: %s", err, out)
+	}
+	if want := fmt.Sprintf("imported %d, updated 0, refused 0\n", r.imported); string(out) != want {
+		return fmt.Errorf("import said %q, not %q", out, want)
+	}
+	return nil
+}
+
+// crowds registers visitors with an empty store.
+func (b bench) crowds(int) (c crowds, err error) {
+	s, err := b.serve("empty")
+	if err != nil {
+		return c, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	return register(b.ctx, s.url)
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// print sets the two sizes side by side. The last column is the larger by the smaller.
+func print(small, large result, empty crowds) {
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	defer out.Flush()
+	line := func(what string, format string, a, b float64) {
+		fmt.Fprintf(out, "%s\t"+format+"\t"+format+"\t%.2f\t\n", what, a, b, b/a)
+	}
+	both := func(what, format string, of func(result) float64) { line(what, format, of(small), of(large)) }
+
+	fmt.Fprintf(out, "rows\t%d\t%d\tratio\t\n", small.rows, large.rows)
+	both("import, rows/s", "%.0f", func(r result) float64 { return float64(r.imported) / r.took.Seconds() })
+	both("server's own memory at most, MB", "%.0f", func(r result) float64 { return mega(r.peak.own) })
+	both("own memory after the import, MB", "%.0f", func(r result) float64 { return mega(r.end.own) })
+	both("the file's mapped pages at most, MB", "%.0f", func(r result) float64 { return mega(r.peak.mapped) })
+	both("octets a row in the file", "%.0f", func(r result) float64 { return float64(r.octets) / float64(r.rows) })
+	both("iteration, rows/s (best of 5)", "%.0f", func(r result) float64 { return float64(r.rows) / slices.Min(r.read).Seconds() })
+	both("iteration, rows/s (worst of 5)", "%.0f", func(r result) float64 { return float64(r.rows) / slices.Max(r.read).Seconds() })
+	both("serve until it listens, ms (worst of 5)", "%.1f", func(r result) float64 { return ms(slices.Max(r.ready)) })
+	both("opening the store alone, ms (worst of 5)", "%.1f", func(r result) float64 { return ms(slices.Max(r.opened)) })
+	out.Flush()
+
+	fmt.Fprintf(out, "\n%d registrations at one moment, ms\tp50\tp99\tmax\tall\t\n", visitors)
+	for _, c := range []struct {
+		what string
+		crowd
+	}{
+		{"into an empty store", empty.connected},
+		{"the same, connecting included", empty.strangers},
+		{fmt.Sprintf("into %d rows", small.rows), small.crowds.connected},
+		{"the same, connecting included", small.crowds.strangers},
+		{fmt.Sprintf("into %d rows", large.rows), large.crowds.connected},
+		{"the same, connecting included", large.crowds.strangers},
+	} {
+		fmt.Fprintf(out, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t\n", c.what, ms(c.at(.5)), ms(c.at(.99)), ms(c.at(1)), ms(c.all))
+	}
+	fmt.Fprintf(out, "best of %d crowds, of %d where they connect; visitors share the machine with the server; load now %s\n", connected, strangers, load())
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+func mega(octets int64) float64  { return float64(octets) / 1e6 }
