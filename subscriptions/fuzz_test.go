@@ -33,7 +33,7 @@ func FuzzImport(f *testing.F) {
 			want.Channels = strings.Split(channels, ",")
 		}
 		want.User, want.Locale, want.TimeZone, want.Origin, want.KeyID = user, locale, zone, origin, key
-		done, err := store.Import(t.Context(), []belfry.Subscription{want})
+		done, err := store.Import(t.Context(), []belfry.Subscription{want}, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package subscriptions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -23,49 +24,82 @@ type Refusal struct {
 	Err   error
 }
 
-// Import stores a batch from a file in one transaction. A new endpoint makes a
-// row without a secret, so that no browser can change it until it registers
-// anew. A known one is brought up to date: its keys are replaced, its channels
-// are united, user, locale and the like are replaced where they are given; it
-// keeps its id, its secret and its place. Whatever cannot be stored is reported
-// and the rest goes on; an error means that nothing of the batch was stored.
-// Some 1,000 to a batch keep the write lock for about 20 ms.
-func (s *Store) Import(ctx context.Context, batch []belfry.Subscription) (Imported, error) {
-	if err := ctx.Err(); err != nil {
-		return Imported{}, err
-	}
-	var done Imported
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		t := openTables(tx)
-		for i, sub := range batch {
-			created, err := s.importOne(t, sub)
-			var refused *belfry.Error
-			switch {
-			case errors.As(err, &refused):
-				done.Refused = append(done.Refused, Refusal{i, refused})
-			case err != nil:
-				return err
-			case created:
-				done.Created++
-			default:
-				done.Updated++
-			}
+// fewest is how many rows of an import share a transaction at least, while
+// somebody waits to write.
+const fewest = 1000
+
+// Import stores a batch from a file. A new endpoint makes a row without a
+// secret, so that no browser can change it until it registers anew. A known one
+// is brought up to date: its keys are replaced, its channels are united, user,
+// locale and the like are replaced where they are given; it keeps its id, its
+// secret and its place. Whatever cannot be stored is reported and the rest goes
+// on. After an error nothing is stored beyond what is counted.
+//
+// A row that names no VAPID key has the one that its endpoint had, since that
+// belongs to one key for life, or key where it is new.
+//
+// All share one transaction, since the pages of an index that many rows change
+// are written once. But as soon as a visitor waits, those that are in are
+// written, and the rest is left for the next one.
+func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key string) (done Imported, err error) {
+	for at := 0; at < len(batch); {
+		if err := ctx.Err(); err != nil {
+			return done, err
 		}
-		return nil
-	})
-	if err != nil {
-		return Imported{}, wrap("import", boltfile.Explain(err))
+		var part Imported
+		next := at
+		err := s.db.Update(func(tx *bbolt.Tx) error {
+			t := openTables(tx)
+			t.hold()
+			for next < len(batch) && (next-at < fewest || s.waiting.Load() == 0) {
+				if err := s.importInto(&part, t, next, batch[next], key); err != nil {
+					return err
+				}
+				next++
+			}
+			return t.settle()
+		})
+		if err != nil {
+			return done, wrap("import", boltfile.Explain(err))
+		}
+		at = next
+		done.add(part)
 	}
 	return done, nil
 }
 
-func (s *Store) importOne(t tables, sub belfry.Subscription) (created bool, err error) {
+func (i *Imported) add(part Imported) {
+	i.Created += part.Created
+	i.Updated += part.Updated
+	i.Refused = append(i.Refused, part.Refused...)
+}
+
+// importInto stores the row with this index and counts it. An error is one that
+// the whole transaction cannot go on after.
+func (s *Store) importInto(done *Imported, t tables, index int, sub belfry.Subscription, key string) error {
+	created, err := s.importOne(t, sub, key)
+	var refused *belfry.Error
+	switch {
+	case errors.As(err, &refused):
+		done.Refused = append(done.Refused, Refusal{index, refused})
+	case err != nil:
+		return err
+	case created:
+		done.Created++
+	default:
+		done.Updated++
+	}
+	return nil
+}
+
+func (s *Store) importOne(t tables, sub belfry.Subscription, key string) (created bool, err error) {
 	if sub, err = checked(sub); err != nil {
 		return false, err
 	}
 	old, err := t.byHash(sub.Endpoint)
 	if errors.Is(err, belfry.ErrNotFound) {
 		sub.ID, sub.Secret, sub.Imported = id.New(), belfry.SecretHash{}, true
+		sub.KeyID = cmp.Or(sub.KeyID, key)
 		if sub.Created.IsZero() {
 			sub.Created = s.time()
 		}
@@ -78,6 +112,7 @@ func (s *Store) importOne(t tables, sub belfry.Subscription) (created bool, err 
 		return false, err
 	}
 	sub.Channels = append(sub.Channels, old.Channels...)
+	sub.KeyID = cmp.Or(sub.KeyID, old.KeyID, key)
 	row, err := checked(refreshed(old, sub))
 	if err != nil {
 		return false, err

@@ -216,7 +216,7 @@ func (m *model) update(t *testing.T, h *house, id string, sub belfry.Subscriptio
 
 func (m *model) load(t *testing.T, h *house, batch []belfry.Subscription) {
 	t.Helper()
-	done, err := h.Import(t.Context(), batch)
+	done, err := h.Import(t.Context(), batch, "")
 	if err != nil || done.Created+done.Updated != len(batch) {
 		t.Fatalf("import of %d: %+v, %v", len(batch), done, err)
 	}

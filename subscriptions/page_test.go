@@ -136,7 +136,7 @@ func TestPageWhileRowsChange(t *testing.T) {
 	h := newHouse(t, subscriptions.Config{})
 	h.fast()
 	for _, a := range []belfry.Audience{everybody, channels("a"), channels("a", "b"), {Users: []string{"ann", "bob"}}} {
-		h.Import(t.Context(), crowd(0, 300))
+		h.Import(t.Context(), crowd(0, 300), "")
 		stay := map[belfry.Position]bool{}
 		for _, row := range h.all(a, subscriptions.End, 100) {
 			stay[row.Seq] = true
@@ -171,7 +171,7 @@ func TestPageWhileRowsChange(t *testing.T) {
 				next++
 			}
 			if next < 1400 {
-				h.Import(t.Context(), crowd(2000+next, 1))
+				h.Import(t.Context(), crowd(2000+next, 1), "")
 			}
 		}
 		for seq := range stay {
@@ -333,7 +333,7 @@ func TestDamagedCounts(t *testing.T) {
 func TestPagesAreFilled(t *testing.T) {
 	h := newHouse(t, subscriptions.Config{})
 	for first := 0; first < 3000; first += 100 {
-		if _, err := h.Import(t.Context(), crowd(first, 100)); err != nil {
+		if _, err := h.Import(t.Context(), crowd(first, 100), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -389,7 +389,7 @@ func TestCountLargeUnion(t *testing.T) {
 	h := newHouse(t, subscriptions.Config{})
 	h.fast()
 	for first := 0; first < 25_000; first += 5000 {
-		if _, err := h.Import(t.Context(), crowd(first, 5000)); err != nil {
+		if _, err := h.Import(t.Context(), crowd(first, 5000), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -408,7 +408,7 @@ func BenchmarkImport(b *testing.B) {
 		batches[i] = crowd(i*1000, 1000)
 	}
 	for b.ResetTimer(); len(batches) > 0; batches = batches[1:] {
-		if _, err := h.Import(b.Context(), batches[0]); err != nil {
+		if _, err := h.Import(b.Context(), batches[0], ""); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -419,7 +419,7 @@ func BenchmarkIterate(b *testing.B) {
 	const rows = 50_000
 	h := newHouse(b, subscriptions.Config{})
 	for first := 0; first < rows; first += 10_000 {
-		if _, err := h.Import(b.Context(), crowd(first, 10_000)); err != nil {
+		if _, err := h.Import(b.Context(), crowd(first, 10_000), ""); err != nil {
 			b.Fatal(err)
 		}
 	}

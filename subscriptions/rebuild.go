@@ -3,7 +3,6 @@ package subscriptions
 import (
 	"context"
 	"encoding/binary"
-	"maps"
 	"slices"
 	"strings"
 
@@ -47,7 +46,7 @@ func (s *Store) Rebuild(ctx context.Context) (Rebuilt, error) {
 // one sorted list, and at random places 100,000 rows took a minute.
 func (t tables) rebuild(ctx context.Context) (done Rebuilt, err error) {
 	var entries []entry
-	counts := map[string]uint64{}
+	t.hold()
 	err = t.rows.ForEach(func(k, v []byte) error {
 		var row belfry.Subscription
 		err := damaged(0)
@@ -61,7 +60,7 @@ func (t tables) rebuild(ctx context.Context) (done Rebuilt, err error) {
 		done.Rows++
 		entries = append(entries, t.entries(&row)...)
 		for _, key := range tallies(&row) {
-			counts[key]++
+			t.held[key]++
 		}
 		return ctx.Err()
 	})
@@ -74,10 +73,5 @@ func (t tables) rebuild(ctx context.Context) (done Rebuilt, err error) {
 			return done, err
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(counts)) {
-		if err := t.setTally(key, counts[key]); err != nil {
-			return done, err
-		}
-	}
-	return done, nil
+	return done, t.settle()
 }

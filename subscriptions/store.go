@@ -58,6 +58,7 @@ type Store struct {
 	now     func() time.Time
 	log     *slog.Logger
 	damaged atomic.Uint64
+	waiting atomic.Int64 // visitors in write; an import makes way for them
 }
 
 // New makes the store's buckets in db where they are missing.
@@ -106,6 +107,8 @@ func (s *Store) write(ctx context.Context, fn func(tables) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
 	var refused *belfry.Error
 	err := s.db.Batch(func(tx *bbolt.Tx) error {
 		refused = nil

@@ -216,7 +216,7 @@ func TestImportedRowHasNoOwner(t *testing.T) {
 	known := belfry.NewDeviceSecret() // a row that was taken from an export may bring a hash along
 	sub := browser(1, "news")
 	sub.Secret = known.Hash()
-	if _, err := h.Import(t.Context(), []belfry.Subscription{sub}); err != nil {
+	if _, err := h.Import(t.Context(), []belfry.Subscription{sub}, ""); err != nil {
 		t.Fatal(err)
 	}
 	row := h.all(everybody, subscriptions.End, 10)[0]
@@ -346,7 +346,7 @@ func TestWhatIsNotKept(t *testing.T) {
 		if _, err := h.Update(t.Context(), r.Subscription.ID, change); !errors.Is(err, belfry.ErrInvalid) {
 			t.Errorf("update, %s: %v", name, err)
 		}
-		if done, err := h.Import(t.Context(), []belfry.Subscription{browser(3), sub}); err != nil ||
+		if done, err := h.Import(t.Context(), []belfry.Subscription{browser(3), sub}, ""); err != nil ||
 			len(done.Refused) != 1 || done.Refused[0].Index != 1 || !errors.Is(done.Refused[0].Err, belfry.ErrInvalid) {
 			t.Errorf("import, %s: %+v, %v", name, done, err)
 		}
@@ -449,7 +449,7 @@ func TestMaxRows(t *testing.T) {
 	if _, err := h.Register(t.Context(), browser(1, "news"), &first.Secret); err != nil {
 		t.Errorf("a known browser: %v", err)
 	}
-	if done, err := h.Import(t.Context(), []belfry.Subscription{browser(4)}); err != nil || done.Created != 1 {
+	if done, err := h.Import(t.Context(), []belfry.Subscription{browser(4)}, ""); err != nil || done.Created != 1 {
 		t.Errorf("import: %+v, %v", done, err)
 	}
 	for _, row := range h.all(everybody, subscriptions.End, 10)[1:] {
@@ -475,7 +475,7 @@ func TestDevicesPerUser(t *testing.T) {
 	for n := range 30 {
 		imported = append(imported, anns(1000+n))
 	}
-	if _, err := h.Import(t.Context(), imported); err != nil {
+	if _, err := h.Import(t.Context(), imported, ""); err != nil {
 		t.Fatal(err)
 	}
 	var last subscriptions.Registration
@@ -497,7 +497,7 @@ func TestDevicesPerUser(t *testing.T) {
 		t.Errorf("the 21st by registering again: %v", err)
 	}
 	stray := browser(22)
-	if _, err := h.Import(t.Context(), []belfry.Subscription{stray}); err != nil {
+	if _, err := h.Import(t.Context(), []belfry.Subscription{stray}, ""); err != nil {
 		t.Fatal(err)
 	}
 	rows := h.all(everybody, subscriptions.End, 100)
@@ -527,7 +527,7 @@ func TestImport(t *testing.T) {
 	update.P256dh[0] ^= 1
 	update.Locale, update.TimeZone, update.User = "", "", "ann"
 	twin := browser(2, "b")
-	done, err := h.Import(t.Context(), []belfry.Subscription{browser(2, "a"), update, twin, browser(3)})
+	done, err := h.Import(t.Context(), []belfry.Subscription{browser(2, "a"), update, twin, browser(3)}, "")
 	if err != nil || done.Created != 2 || done.Updated != 2 || done.Refused != nil {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -552,12 +552,32 @@ func TestImport(t *testing.T) {
 	for n := range belfry.MaxChannels {
 		many = append(many, fmt.Sprintf("c%d", n))
 	}
-	done, err = h.Import(t.Context(), []belfry.Subscription{browser(9), browser(1, many...)})
+	done, err = h.Import(t.Context(), []belfry.Subscription{browser(9), browser(1, many...)}, "")
 	if err != nil || done.Created != 1 || len(done.Refused) != 1 || done.Refused[0].Index != 1 {
 		t.Errorf("%+v, %v", done, err)
 	}
 	if row := h.get(want.ID); !reflect.DeepEqual(row, want) {
 		t.Errorf("a refused row changed to %+v", row)
+	}
+}
+
+// An endpoint belongs to one VAPID key for life. A row that names none must not
+// move to the current one, or its browser is never rung again.
+func TestImportKeepsKeys(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	h.register(browser(1))
+	unnamed := func(n int) belfry.Subscription {
+		s := browser(n)
+		s.KeyID = ""
+		return s
+	}
+	if _, err := h.Import(t.Context(), []belfry.Subscription{unnamed(1), unnamed(2), browser(3)}, "key-b"); err != nil {
+		t.Fatal(err)
+	}
+	for i, row := range h.all(everybody, subscriptions.End, 10) {
+		if want := []string{"key-a", "key-b", "key-a"}[i]; row.KeyID != want {
+			t.Errorf("row %d has %q, want %q", i+1, row.KeyID, want)
+		}
 	}
 }
 
@@ -568,7 +588,7 @@ func TestFullFile(t *testing.T) {
 	h.file.MaxSize = h.file.AllocSize + 5<<20
 	stored, full := 0, false
 	for n := 0; !full && n < 100_000; n += 500 {
-		done, err := h.Import(t.Context(), crowd(n, 500))
+		done, err := h.Import(t.Context(), crowd(n, 500), "")
 		if err != nil {
 			t.Fatalf("import: %v", err)
 		}

@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/belfry-push/belfry"
@@ -41,6 +42,10 @@ var (
 // tables are the buckets as one transaction sees them.
 type tables struct {
 	rows, byID, byEndpoint, byChannel, byUser, counts *bbolt.Bucket
+
+	// held are tallies that are written when all rows are, since a thousand rows
+	// of one channel are one number; nil where each is written at once.
+	held map[string]uint64
 }
 
 func openTables(tx *bbolt.Tx) tables {
@@ -222,6 +227,9 @@ func (t tables) count(was, is []string) error {
 // tally reads a count. One that is damaged reads as none, and taking from none
 // leaves none: a wrong count must keep nobody from leaving, and a rebuild mends it.
 func (t tables) tally(key string) uint64 {
+	if n, held := t.held[key]; held {
+		return n
+	}
 	v := t.counts.Get([]byte(key))
 	if len(v) != 8 {
 		return 0
@@ -230,8 +238,26 @@ func (t tables) tally(key string) uint64 {
 }
 
 func (t tables) setTally(key string, n uint64) error {
+	if t.held != nil {
+		t.held[key] = n
+		return nil
+	}
 	if n == 0 {
 		return t.counts.Delete([]byte(key))
 	}
 	return t.counts.Put([]byte(key), binary.BigEndian.AppendUint64(nil, n))
+}
+
+// hold puts off the writing of tallies until settle, in the order of their keys.
+func (t *tables) hold() { t.held = map[string]uint64{} }
+
+func (t *tables) settle() error {
+	held := t.held
+	t.held = nil
+	for _, key := range slices.Sorted(maps.Keys(held)) {
+		if err := t.setTally(key, held[key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -68,12 +68,12 @@ func moves(t *testing.T, s *Server, change subscriptions.Change) {
 	if err != nil || len(text) > maxLine {
 		t.Fatalf("a line of %d octets: %v", len(text), err)
 	}
-	got, err := s.readLine(t.Context(), text, importDefaults{})
+	got, err := s.readLine(text, importDefaults{})
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%s is imported as %+v, %v\nnot as %+v", text, got, err, want)
 	}
 	var told *belfry.Error
-	if _, err := s.readLine(t.Context(), text[:len(text)-1], importDefaults{}); !errors.As(err, &told) {
+	if _, err := s.readLine(text[:len(text)-1], importDefaults{}); !errors.As(err, &told) {
 		t.Errorf("a line that is cut off: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -209,6 +210,34 @@ func TestImportGoesOn(t *testing.T) {
 	}
 }
 
+// The next batch is read while one is written. Where that fails, an operator
+// must learn how far the store came, not how far we have read.
+func TestImportStopsWhereTheStoreDid(t *testing.T) {
+	h := newHouse(t)
+	_, line := h.browser()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	imp := importer{server: h.web, ctx: ctx, refuse: func(r refusal) { t.Errorf("refused: %+v", r) }}
+	err := imp.read(strings.NewReader(strings.Repeat(line+"\n", 3*importBatch)), importDefaults{})
+	if !errors.Is(err, context.Canceled) || imp.line != importBatch || imp.sum.Created+imp.sum.Updated != 0 {
+		t.Errorf("line %d, %+v, %v", imp.line, imp.sum, err)
+	}
+}
+
+// bbolt answers damage in the file with a panic. It is the handler's, which
+// answers it, and must not end the server.
+func TestImportHandsAPanicOn(t *testing.T) {
+	h := newHouse(t)
+	_, line := h.browser()
+	imp := importer{server: &Server{Config: Config{Keys: h.ring, Hosts: h.service.Hosts()}}, ctx: t.Context()} // and no store
+	defer func() {
+		if recover() == nil {
+			t.Error("nobody learned of it")
+		}
+	}()
+	imp.read(strings.NewReader(line), importDefaults{})
+}
+
 // Refusals are told while the file still streams: an operator who imports the
 // wrong file sees it at once, and neither side holds the whole.
 func TestImportAnswersAsItReads(t *testing.T) {
@@ -267,7 +296,7 @@ func TestKeysAndBackup(t *testing.T) {
 	// Rows that nobody can ring must not hide behind a key that looks well.
 	lost, _ := other.browser()
 	lost.KeyID = "deadbeefdeadbeef"
-	must(other.store.Import(t.Context(), []belfry.Subscription{lost}))
+	must(other.store.Import(t.Context(), []belfry.Subscription{lost}, ""))
 	if got := other.do(other.socket, "GET", "/api/v1/keys", ""); !strings.Contains(got.body, `"id":"deadbeefdeadbeef"`) || strings.Count(got.body, `"subscriptions":1,"missing":true`) != 1 {
 		t.Errorf("keys with one that is lost: %s", got.body)
 	}

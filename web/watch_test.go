@@ -27,7 +27,7 @@ func TestWatchOutlastsSilence(t *testing.T) {
 				h := newRooms(t, service)
 				waiting := service.Subscribe(h.ring.Current().PublicKey)
 				waiting.KeyID = h.ring.Current().ID
-				must(h.store.Import(t.Context(), []belfry.Subscription{waiting}))
+				must(h.store.Import(t.Context(), []belfry.Subscription{waiting}, ""))
 				b := must(h.web.Broadcasts.Launch(t.Context(), belfry.Message{Title: "T"}, belfry.Audience{All: true}))
 
 				server, listener := NewHTTPServer(h.web.Operators(Owner), slog.New(slog.DiscardHandler)), make(pipes)
