@@ -54,10 +54,10 @@ const (
 	// disk ends them would only queue, each nearly empty.
 	maxBatchDelay = 10 * time.Millisecond
 
-	// maxBatchSize is how many writers share one transaction: as many as the
-	// committer of the broadcasts puts into one, so that neither keeps the other
-	// from the write lock for more than some 20 ms.
-	maxBatchSize = 256
+	// maxBatchSize is how many writers share one transaction. A crowd waits for
+	// two fsyncs a transaction, so it should fit into one; it then keeps all others
+	// from the write lock for some 30 ms.
+	maxBatchSize = 1024
 )
 
 // A File is the open database. Close it with its own Close.
