@@ -419,7 +419,7 @@ func TestEndIsWrittenAtOnce(t *testing.T) {
 		ids := b.people.join(2, "push.example")
 		start := time.Now()
 		last := b.end(b.launch(hello(time.Hour), belfry.Audience{Subscriptions: ids[1:]}).ID)
-		if took := time.Since(start); took != 0 || last.Counts.Accepted != 1 || b.journal.commits != 1 {
+		if took := time.Since(start); took > time.Millisecond || last.Counts.Accepted != 1 || b.journal.commits != 1 {
 			t.Errorf("%+v after %v and %d commits", last.Counts, took, b.journal.commits)
 		}
 	})

@@ -14,6 +14,9 @@ const (
 	// commits per row. As many again can wait meanwhile.
 	maxBatch = 128
 	maxDelay = 200 * time.Millisecond
+	// The end of a broadcast waits so long for others that end, about as long as
+	// the fsync takes that they then share.
+	endDelay = time.Millisecond
 	// retryCommit is how long a commit that failed, on a full disk say, is left
 	// alone. Meanwhile attempts block on the queue: sending without booking would
 	// ring people twice (REL-09).
@@ -78,21 +81,26 @@ func (c *committer) work() {
 	}
 }
 
-// gather collects a batch that begins with first. The end of a broadcast waits
-// for no company, since somebody looks at a progress bar, but takes along what
-// is there.
+// gather collects a batch that begins with first. The end of a broadcast hardly
+// waits for company, since somebody looks at a progress bar.
 func (c *committer) gather(first entry) []entry {
 	batch := append(make([]entry, 0, maxBatch), first)
 	timer := time.NewTimer(maxDelay)
 	defer timer.Stop()
-	for hurry := first.committed != nil; len(batch) < maxBatch && (!hurry || len(c.queue) > 0); {
+	hurry := func(e entry) {
+		if e.committed != nil {
+			timer.Reset(endDelay)
+		}
+	}
+	hurry(first)
+	for len(batch) < maxBatch {
 		select {
 		case e, open := <-c.queue:
 			if !open {
 				return batch
 			}
 			batch = append(batch, e)
-			hurry = hurry || e.committed != nil
+			hurry(e)
 		case <-timer.C:
 			return batch
 		}
