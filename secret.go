@@ -35,13 +35,19 @@ func decodeB64(s string) ([]byte, bool) {
 	return b, err == nil
 }
 
+// decodeKey reads a key of a subscription, which may stand in plain base64 too:
+// pages that wrote theirs with btoa() are many, and other senders read it.
+func decodeKey(s string) ([]byte, bool) { return decodeB64(urlSafe.Replace(s)) }
+
+var urlSafe = strings.NewReplacer("+", "-", "/", "_")
+
 // An AuthSecret is a subscription's authentication secret: 16 octets that
 // browser and application server share (RFC 8291 §3.2).
 type AuthSecret [16]byte
 
-// ParseAuthSecret reads base64url, padded or not.
+// ParseAuthSecret reads base64url or base64, padded or not.
 func ParseAuthSecret(s string) (AuthSecret, error) {
-	b, ok := decodeB64(s)
+	b, ok := decodeKey(s)
 	if !ok || len(b) != len(AuthSecret{}) {
 		return AuthSecret{}, Invalid("auth", "auth", "must be 16 octets of base64url (RFC 8291 §3.2)")
 	}

@@ -16,10 +16,10 @@ import (
 // (RFC 8291 §3.1). It helps to recognise a person, so it is kept out of logs.
 type PublicKey [65]byte
 
-// ParsePublicKey reads base64url, padded or not, and checks that the point is
-// on the curve, uncompressed and not infinity (RFC 8291 §7).
+// ParsePublicKey reads base64url or base64, padded or not, and checks that the
+// point is on the curve, uncompressed and not infinity (RFC 8291 §7).
 func ParsePublicKey(s string) (PublicKey, error) {
-	b, ok := decodeB64(s)
+	b, ok := decodeKey(s)
 	if !ok || len(b) != len(PublicKey{}) || b[0] != 4 {
 		return PublicKey{}, Invalid("p256dh", "p256dh", "must be an uncompressed P-256 point, 65 octets of base64url (RFC 8291 §3.1)")
 	}

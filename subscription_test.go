@@ -3,6 +3,7 @@ package belfry_test
 import (
 	"bytes"
 	"crypto/ecdh"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -301,4 +302,22 @@ func exported(t testing.TB, s belfry.Subscription) belfry.PushSubscription {
 		expiration = fmt.Sprint(s.Expires.UnixMilli())
 	}
 	return pushSubscription(t, browserJSON(s.Endpoint.Reveal(), s.P256dh.Reveal(), s.Auth.Reveal(), expiration))
+}
+
+// Keys that a page wrote with btoa() are the same keys.
+func TestKeysInPlainBase64(t *testing.T) {
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth := belfry.AuthSecret{0xff, 0xef, 0xfb} // "/+/7…", where the alphabets differ
+	for _, b64 := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+		got, err := belfry.ParsePublicKey(b64.EncodeToString(key.PublicKey().Bytes()))
+		if err != nil || !bytes.Equal(got[:], key.PublicKey().Bytes()) {
+			t.Errorf("%v", err)
+		}
+		if got, err := belfry.ParseAuthSecret(b64.EncodeToString(auth[:])); err != nil || got != auth {
+			t.Errorf("%v", err)
+		}
+	}
 }

@@ -56,8 +56,8 @@ func theirSubscriptions(t *testing.T) string {
 	return strings.Join(lines, "\n")
 }
 
-// parse reads lines of subscriptions, in order of their endpoints, and takes
-// the padding off: it says nothing.
+// parse reads lines of subscriptions, in order of their endpoints, with the keys
+// in one form of base64.
 func parse(t *testing.T, lines string) (all []subscription) {
 	t.Helper()
 	for line := range strings.Lines(lines) {
@@ -65,7 +65,8 @@ func parse(t *testing.T, lines string) (all []subscription) {
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			t.Fatal(err)
 		}
-		s.Keys = keys{strings.TrimRight(s.Keys.P256dh, "="), strings.TrimRight(s.Keys.Auth, "=")}
+		urlSafe := strings.NewReplacer("+", "-", "/", "_", "=", "")
+		s.Keys = keys{urlSafe.Replace(s.Keys.P256dh), urlSafe.Replace(s.Keys.Auth)}
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b subscription) int { return strings.Compare(a.Endpoint, b.Endpoint) })

@@ -12,11 +12,10 @@ const curve = 'prime256v1';
 
 const verbs = {
   // Lines as people keep them who send with web-push: what PushSubscription
-  // gives, with the keys as a browser writes them, and padded, as older code of
+  // gives, with the keys as a browser writes them, and as btoa() did in older code of
   // pages did. Some have expirationTime and some not.
   subscribe: ({ endpoints }) => endpoints.map((endpoint, i) => {
-    const padded = (octets) => octets.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
-    const write = i % 2 ? padded : (octets) => octets.toString('base64url');
+    const write = (octets) => octets.toString(i % 2 ? 'base64' : 'base64url');
     const keys = { p256dh: write(createECDH(curve).generateKeys()), auth: write(randomBytes(16)) };
     webpush.encrypt(keys.p256dh, keys.auth, 'hi', 'aes128gcm'); // throws if web-push itself could not use them
     return JSON.stringify({ endpoint, expirationTime: [null, 1893456000000, undefined][i % 3], keys });
