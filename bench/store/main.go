@@ -81,6 +81,7 @@ type result struct {
 	rows     int
 	imported int
 	took     time.Duration // the import, as whoever typed it sees it
+	busy     time.Duration // the server's CPU time for it
 	peak     memory        // of the server while it imports
 	end      memory        // and after it
 	octets   int64         // of the file
@@ -126,11 +127,12 @@ func (r *result) importRows(b bench, s *server) error {
 		return err
 	}
 	defer os.Remove(file)
-	watch := watchMemory(s.pid())
+	watch, idle := watchMemory(s.pid()), cpuOf(s.pid())
 	began := time.Now()
 	out, err := exec.CommandContext(b.ctx, b.binary, "subscriptions", "import", file, "--data", s.dir, "--channel", "news").CombinedOutput()
 	r.took = time.Since(began)
 	r.peak, r.end = watch()
+	r.busy = cpuOf(s.pid()) - idle
 	if err != nil {
 		return fmt.Errorf("import: %w: %s", err, out)
 	}
