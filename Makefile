@@ -70,9 +70,10 @@ fmt: ## bring the Go source into form
 	gofmt -w $(GO_FILES)
 
 .PHONY: bench
-bench: ## measure sending beside webpush-go, then the store and the broadcasts
+bench: ## measure sending beside webpush-go, then the store at a million rows, then the broadcasts
 	$(GO) run ./bench/sending
-	$(GO) test -run '^$$' -bench . -benchmem ./subscriptions ./broadcasts
+	$(GO) run ./bench/store
+	$(GO) test -run '^$$' -bench . -benchmem ./broadcasts
 
 FUZZTIME ?= 5m
 .PHONY: fuzz

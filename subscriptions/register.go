@@ -63,7 +63,7 @@ func (s *Store) Register(ctx context.Context, sub belfry.Subscription, secret *b
 
 // admit saves a new row if there is room for it.
 func (s *Store) admit(t tables, row *belfry.Subscription) error {
-	if t.tally(tallyAll) >= s.maxRows {
+	if t.tally(tallyBrowser) >= s.maxRows {
 		return &belfry.Error{Kind: belfry.ErrFull, Code: "full",
 			Text: fmt.Sprintf("this server keeps at most %d subscriptions", s.maxRows)}
 	}

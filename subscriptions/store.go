@@ -39,8 +39,9 @@ const (
 
 // Config says how much is kept. Nothing in it is required.
 type Config struct {
-	// MaxRows is how many rows there may be before browsers are refused. Rows
-	// that an operator imports are not held against it. Defaults to 1,000,000.
+	// MaxRows is how many browsers may register before more are refused. Rows that
+	// an operator imports are not held against it, or who moved in with as many
+	// could register nobody. Defaults to 1,000,000.
 	MaxRows int
 
 	// Now tells the time. Defaults to time.Now.

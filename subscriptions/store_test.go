@@ -441,6 +441,13 @@ func TestForgetSparesTheRenewed(t *testing.T) {
 // change and leave (SEC-42). An operator's import is not held back by it.
 func TestMaxRows(t *testing.T) {
 	h := newHouse(t, subscriptions.Config{MaxRows: 2})
+	var many []belfry.Subscription
+	for n := range 5 {
+		many = append(many, browser(100+n))
+	}
+	if done, err := h.Import(t.Context(), many, ""); err != nil || done.Created != 5 {
+		t.Fatalf("import: %+v, %v", done, err)
+	}
 	first := h.register(browser(1))
 	h.register(browser(2))
 	if _, err := h.Register(t.Context(), browser(3), nil); !errors.Is(err, belfry.ErrFull) {

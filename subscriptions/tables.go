@@ -181,6 +181,7 @@ func (t tables) entries(s *belfry.Subscription) []entry {
 
 const (
 	tallyAll     = "a"
+	tallyBrowser = "b" // rows that no import brought
 	tallyChannel = "c"
 	tallyKey     = "k"
 	tallyUser    = "u"
@@ -192,8 +193,11 @@ func tallies(s *belfry.Subscription) []string {
 	if s == nil {
 		return nil
 	}
-	all := make([]string, 0, 4+len(s.Channels))
+	all := make([]string, 0, 5+len(s.Channels))
 	all = append(all, tallyAll, tallyKey+s.KeyID)
+	if !s.Imported {
+		all = append(all, tallyBrowser)
+	}
 	for _, c := range s.Channels {
 		all = append(all, tallyChannel+c)
 	}

@@ -52,8 +52,8 @@ func (r *result) readAll(ctx context.Context, store *subscriptions.Store) error 
 		at, done = next, last
 	}
 	r.read = append(r.read, time.Since(began))
-	if seen != r.rows {
-		return fmt.Errorf("%d rows were read, not %d", seen, r.rows)
+	if want := r.rows + registering; seen != want {
+		return fmt.Errorf("%d rows were read, not %d", seen, want)
 	}
 	return nil
 }
