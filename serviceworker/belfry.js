@@ -522,18 +522,21 @@ async function subscribed(manager, key, left) {
  */
 async function subscribe(manager, key, left) {
   /** @type {Promise<PushSubscription>[]} */
-  let waiting = [];
+  const tries = [];
+  /** @type {Set<Promise<PushSubscription>>} */
+  const failed = new Set();
   /** @type {unknown} */
   let cause;
   for (const limit of TRIES) {
     const until = clock(left(limit));
     try {
-      waiting.push(manager.subscribe({ userVisibleOnly: true, applicationServerKey: key }));
-      const subscription = await within(until(limit), Promise.race(waiting), null);
-      if (subscription) return waiting.length === 1 ? subscription : await lasting(manager, waiting, subscription);
+      const asked = manager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
+      tries.push(asked);
+      asked.catch(() => failed.add(asked));
+      const subscription = await within(until(limit), Promise.race(tries.filter((one) => !failed.has(one))), null);
+      if (subscription) return tries.length === 1 ? subscription : await lasting(manager, tries, subscription);
     } catch (err) {
       cause = err;
-      waiting = [];
       if (named(err, 'NotAllowedError')) throw new BelfryError(Notification.permission === 'denied' ? 'denied' : 'push-service', { cause });
       // Made for another key in the meantime, by another tab or another script.
       const other = named(err, 'InvalidStateError') && (await within(until(BROWSER_LIMIT), manager.getSubscription(), null));

@@ -255,6 +255,32 @@ test('of two tries that both succeed, the server is told the one that lasts', as
   assert.deepEqual([...browser.server.rows.values()].map((row) => row.endpoint), [browser.manager.subscription?.endpoint]);
 });
 
+test('a try that failed makes nobody forget one that is still open', async (t) => {
+  stopClock(t);
+  const browser = new Browser(t);
+  const belfry = await page(t);
+  const real = browser.manager.subscribe.bind(browser.manager);
+  const wait = (/** @type {number} */ ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+  let tries = 0;
+  browser.manager.subscribe = async (options) => {
+    switch (++tries) {
+      case 1:
+        await wait(4000);
+        throw new DOMException('no', 'AbortError');
+      case 2:
+        await wait(4000); // asked at 3 s, so it comes last
+        return browser.manager.renew();
+      default:
+        await wait(1500);
+        return real(options);
+    }
+  };
+  await elapsed(t, belfry.subscribe(['news']));
+  await elapsed(t, wait(1000));
+  assert.equal(tries, 3);
+  assert.deepEqual([...browser.server.rows.values()].map((row) => row.endpoint), [browser.manager.subscription?.endpoint]);
+});
+
 test('without a push service it gives up within 30 s, and leaves nothing behind', async (t) => {
   stopClock(t);
   const browser = new Browser(t);
