@@ -34,8 +34,8 @@ const (
 type attempt struct {
 	run     *run
 	row     belfry.Subscription
-	read    time.Time // when row was read
-	next    time.Time // when its first turn is, where an earlier run has begun with it
+	read    time.Time     // when row was read
+	wait    time.Duration // before its first turn, where an earlier run has begun with it
 	tries   int
 	short   bool          // seal without padding, since the last answer was TooLarge
 	doubted bool          // it was called gone, and may not be
@@ -49,7 +49,7 @@ func (a *attempt) work() {
 		a.settle(left, "")
 		return
 	}
-	a.sleep(a.next.Sub(a.run.engine.Now()))
+	a.sleep(a.wait)
 	for {
 		lane, ok := a.enter()
 		if !ok {
@@ -120,8 +120,10 @@ func (a *attempt) turn() (wait time.Duration, settled bool) {
 		return 0, false // its browser moved to another push service, which has a lane of its own
 	case !served: // a site that we no longer ring for: its links could not be checked
 		return a.settle(failed, "origin-not-served")
+	case payload == nil:
+		return a.settle(failed, "message-too-large")
 	case b.Message.Lifetime() == 0 && b.again:
-		return a.settle(expired, "") // now or never (RFC 8030 §5.2), and now was before the restart
+		return a.settle(expired, "") // now or never (RFC 8030 §5.2), and now was before the restart or pause
 	case b.Message.Lifetime() == 0:
 		ttl = 0 // one try, whenever its turn comes
 	case ttl <= 0:
@@ -217,7 +219,7 @@ func (a *attempt) again(wait time.Duration) (time.Duration, bool) {
 	if wait >= time.Until(a.run.deadline) {
 		return a.settle(expired, "")
 	}
-	r, at, try := a.run, a.row.Seq, Try{a.tries, stamp(a.run.engine.Now().Add(wait))}
+	r, at, try := a.run, a.row.Seq, Try{a.tries, stamp(a.run.engine.Now().Add(wait)), wait}
 	r.engine.committer.note(r, func(time.Time) { r.rows.try(at, try) })
 	return wait, false
 }

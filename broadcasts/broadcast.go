@@ -18,7 +18,7 @@
 //     and memory does not grow with the audience.
 //   - A broadcast that was cut off, by a restart or a power cut, goes on where it
 //     was. What was sent and not yet written down is sent again: at most what is
-//     in flight and a batch of the committer.
+//     in flight and two batches of the committer, 256 rows.
 package broadcasts
 
 import (
@@ -68,10 +68,14 @@ type Progress struct {
 	Finished *time.Time     `json:"finished"`
 	Counts   Counts         `json:"counts"`
 	Failures map[string]int `json:"failures"` // by reason
-	Pace     float64        `json:"pace"`     // rows settled a second since the start
+	Pace     float64        `json:"pace"`     // rows settled a second since the start, or since it goes on again
 	ETA      *time.Time     `json:"eta"`
 	Hosts    []Host         `json:"hosts"`
 }
+
+// unknownCourse stands in Handed where a record says nothing of a course, as
+// those did that knew of no resuming: who has been rung cannot be known.
+const unknownCourse = -1
 
 // A Course is how far a broadcast has come through its audience.
 type Course struct {
@@ -81,8 +85,9 @@ type Course struct {
 
 // A Try is how it stands with a row that was handed out and is not settled.
 type Try struct {
-	Tries int       `json:"tries,omitempty"`
-	Next  time.Time `json:"next,omitzero"` // when its next turn is, if it waits for one
+	Tries int           `json:"tries,omitempty"`
+	Next  time.Time     `json:"next,omitzero"`  // when its next turn is, if it waits for one
+	Wait  time.Duration `json:"wait,omitempty"` // how long that was when it began to wait; a clock may be wrong by more
 }
 
 // Counts says what became of the audience. Targets is the sum of the others.
@@ -130,11 +135,11 @@ func (p *Progress) finish(now time.Time) {
 	p.Counts.Pending = 0
 }
 
-// measure says how fast the broadcast goes and when it will be done, which is
-// at its deadline at the latest.
-func (p *Progress) measure(now, deadline time.Time) {
-	elapsed := now.Sub(*p.Started).Seconds()
-	settled := float64(p.Counts.Targets - p.Counts.Pending)
+// measure says how fast the broadcast goes since a moment at which so many rows
+// were settled, and when it will be done, which is at its deadline at the latest.
+func (p *Progress) measure(now, since time.Time, before int, deadline time.Time) {
+	elapsed := now.Sub(since).Seconds()
+	settled := float64(p.Counts.Targets - p.Counts.Pending - before)
 	if elapsed <= 0 || settled == 0 {
 		return
 	}
@@ -187,8 +192,10 @@ func (p *Progress) settle(s settlement) {
 		}
 		p.Failures[s.reason]++
 	}
-	h := p.host(s.row.Host())
-	if s.result == accepted {
+	if s.row.Endpoint == (belfry.Endpoint{}) {
+		return // it has left, and nobody knows where it was
+	}
+	if h := p.host(s.row.Host()); s.result == accepted {
 		h.Accepted++
 	}
 }

@@ -129,7 +129,7 @@ func (c *committer) commit(batch []entry) {
 	changes := make([]Change, 0, len(touched))
 	for r := range touched {
 		if r.progress.State == Running {
-			r.progress.measure(now, r.Deadline)
+			r.progress.measure(now, r.since, r.before, r.Deadline)
 		}
 		changes = append(changes, Change{Broadcast{r.Launch, r.progress, r.course}, r.rows.changed})
 	}

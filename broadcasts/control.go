@@ -2,6 +2,7 @@ package broadcasts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,18 +35,28 @@ func (e *Engine) Pause(ctx context.Context, id string) (Broadcast, error) {
 
 // Cancel ends a broadcast, running or paused: who was not rung yet is not rung.
 func (e *Engine) Cancel(ctx context.Context, id string) (Broadcast, error) {
-	b, err := e.halted(ctx, id, cancel)
-	if err == nil && b.State == Paused {
+	for {
+		b, err := e.halted(ctx, id, cancel)
+		if err != nil || b.State == Cancelled {
+			return b, err
+		}
+		if b.State != Paused {
+			return b, forbidden(b, "cancelled")
+		}
 		b, err = e.change(ctx, id, func(b *Broadcast) error {
+			if b.State != Paused {
+				return errResumed
+			}
 			cancel.book(&b.Progress, stamp(e.Now()))
 			return nil
 		})
+		if !errors.Is(err, errResumed) {
+			return b, err
+		}
 	}
-	if err == nil && b.State != Cancelled {
-		err = forbidden(b, "cancelled")
-	}
-	return b, err
 }
+
+var errResumed = errors.New("resumed meanwhile")
 
 // Resume lets a paused broadcast go on where it was.
 func (e *Engine) Resume(ctx context.Context, id string) (Broadcast, error) {
@@ -58,10 +69,15 @@ func (e *Engine) Resume(ctx context.Context, id string) (Broadcast, error) {
 			return forbidden(*b, "resumed")
 		}
 		b.resume()
-		r, err = e.again(ctx, *b)
+		if r, err = e.again(ctx, *b); err == nil {
+			e.enlist(r) // before anybody can read that it runs
+		}
 		return err
 	})
 	if err != nil {
+		if r != nil {
+			e.dismiss(r)
+		}
 		e.running.Done()
 		return Broadcast{}, err
 	}
@@ -78,7 +94,7 @@ func (e *Engine) halted(ctx context.Context, id string, o order) (Broadcast, err
 	if r != nil {
 		r.obey(o)
 		if o.to == Cancelled {
-			defer time.AfterFunc(cancelPatience, r.kill).Stop()
+			time.AfterFunc(cancelPatience, r.kill) // also when nobody waits for it any more
 		}
 		select {
 		case <-r.done:

@@ -317,6 +317,9 @@ func mustAddUp(t testing.TB, b broadcasts.Broadcast) {
 		failures += n
 	}
 	for _, h := range b.Hosts {
+		if h.Host == "" {
+			t.Errorf("a push service without a name: %+v", b.Hosts)
+		}
 		taken += h.Accepted
 	}
 	if failures != c.Failed || taken != c.Accepted {

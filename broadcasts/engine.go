@@ -121,6 +121,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	e.committer = newCommitter(e.flight, cfg)
 	for _, r := range runs {
 		e.running.Add(1)
+		e.enlist(r)
 		e.start(r)
 	}
 	return e, nil
@@ -133,6 +134,12 @@ func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
 		return nil, err
 	}
 	for _, b := range list {
+		if b.Handed == unknownCourse {
+			b.cancelRest("restart", stamp(e.Now()))
+			if err := e.Journal.Commit(ctx, []Change{{Broadcast: b}}, nil); err != nil {
+				return nil, err
+			}
+		}
 		if b.State != Running {
 			continue
 		}
@@ -146,17 +153,19 @@ func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
 	return runs, nil
 }
 
-// again prepares to go on with a broadcast that was stopped on its way. One
-// whose message cannot be made into a payload any more, since the server rings
-// for other sites now, has rows that fail one by one and say so.
+// again prepares to go on with a broadcast that was stopped on its way. The
+// server may ring for other sites now: rows of one with which the message has
+// become too long fail, and say so.
 func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
 	begun, err := e.Journal.Open(ctx, b.ID)
 	if err != nil {
 		return nil, err
 	}
-	payloads, _, err := e.compile(b)
-	if err != nil {
-		e.Log.Error("a broadcast cannot go on as it was launched", "broadcast", b.ID, "err", err)
+	payloads := map[string][]byte{}
+	for _, origin := range e.Origins {
+		if payloads[origin], err = b.Message.Payload(b.ID, b.Audience.Channel(), origin); err != nil {
+			e.Log.Error("a broadcast cannot go on as it was launched", "broadcast", b.ID, "origin", origin, "err", err)
+		}
 	}
 	r := newRun(e, b, begun, payloads)
 	r.again = true
@@ -186,35 +195,49 @@ func (e *Engine) Launch(ctx context.Context, m belfry.Message, a belfry.Audience
 	if err := e.open(); err != nil {
 		return Broadcast{}, err
 	}
-	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, a); err == nil {
-		b.Counts.Pending = b.Counts.Targets
-		err = e.Journal.Create(ctx, b)
-	}
-	if err != nil {
+	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, a); err != nil {
 		e.running.Done()
 		return Broadcast{}, err
 	}
-	e.start(newRun(e, b, nil, payloads))
+	b.Counts.Pending = b.Counts.Targets
+	r := newRun(e, b, nil, payloads)
+	e.enlist(r) // before anybody can read that it runs
+	if err := e.Journal.Create(ctx, b); err != nil {
+		e.dismiss(r)
+		e.running.Done()
+		return Broadcast{}, err
+	}
+	e.start(r)
 	return b, nil
 }
 
 // stamp is a moment as operators read it: UTC, with milliseconds.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
-// start delivers a broadcast that was counted as running.
-func (e *Engine) start(r *run) {
+// enlist makes a run the one that orders for its broadcast go to.
+func (e *Engine) enlist(r *run) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.live[r.ID] = r
-	e.mu.Unlock()
+}
+
+// start delivers a broadcast that was counted as running and is enlisted.
+func (e *Engine) start(r *run) {
 	e.stir()
 	go func() {
 		defer e.running.Done()
-		defer close(r.done)
 		r.deliver()
-		r.kill()
-		e.forget(r.ID)
+		e.dismiss(r)
 		r.announce()
 	}()
+}
+
+// dismiss ends a run, delivered or not.
+func (e *Engine) dismiss(r *run) {
+	r.halt()
+	r.kill()
+	e.forget(r)
+	close(r.done)
 }
 
 // open counts one more broadcast as running, unless the engine is closing.
@@ -228,12 +251,15 @@ func (e *Engine) open() error {
 	return nil
 }
 
-// forget drops a broadcast that has ended, and the lanes once nobody uses them:
-// hosts come from strangers, so the map must not only grow.
-func (e *Engine) forget(id string) {
+// forget drops a run that has ended, and the lanes once nobody uses them: hosts
+// come from strangers, so the map must not only grow. The broadcast may have
+// been resumed already, and have another run.
+func (e *Engine) forget(r *run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.live, id)
+	if e.live[r.ID] == r {
+		delete(e.live, r.ID)
+	}
 	if len(e.live) == 0 {
 		clear(e.lanes)
 	}
@@ -282,12 +308,14 @@ func (e *Engine) List(ctx context.Context, after string, limit int) ([]Broadcast
 // the last one.
 func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[Broadcast, error] {
 	return func(yield func(Broadcast, error) bool) {
-		for {
+		for paused := false; ; {
 			changed, over := e.next(id) // before reading, so that no commit falls between
 			b, err := e.Journal.Get(ctx, id)
-			if !yield(b, err) || err != nil || over || b.Ended() {
+			still := paused && b.State == Paused // woken by what another one does
+			if !still && !yield(b, err) || err != nil || over || b.Ended() {
 				return
 			}
+			paused = b.State == Paused
 			select {
 			case <-changed:
 			case <-ctx.Done():

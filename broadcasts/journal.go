@@ -232,11 +232,11 @@ type stored struct {
 // storedProgress is a Progress with the course that operators never see.
 type storedProgress struct {
 	Progress
-	Course Course `json:"course"`
+	Course *Course `json:"course"`
 }
 
 func putProgress(tx *bbolt.Tx, b Broadcast) error {
-	value, err := boltfile.Seal(storedProgress{b.Progress, b.Course})
+	value, err := boltfile.Seal(storedProgress{b.Progress, &b.Course})
 	if err != nil {
 		return err
 	}
@@ -259,8 +259,11 @@ func read(tx *bbolt.Tx, id []byte) (Broadcast, error) {
 	if errors.Join(boltfile.Unseal(launch, &s), boltfile.Unseal(progress, &p)) != nil {
 		return Broadcast{}, damaged(string(id))
 	}
+	if p.Course == nil {
+		p.Course = &Course{Handed: unknownCourse}
+	}
 	s.Launch.Until = s.Until
-	return Broadcast{s.Launch, p.Progress, p.Course}, nil
+	return Broadcast{s.Launch, p.Progress, *p.Course}, nil
 }
 
 func damaged(id string) error {

@@ -3,6 +3,9 @@ package broadcasts_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,7 +189,7 @@ func TestPauseAndResume(t *testing.T) {
 			}
 		}
 		want := []broadcasts.State{broadcasts.Running, broadcasts.Paused, broadcasts.Running, broadcasts.Paused}
-		if len(states) != len(want) {
+		if !slices.Equal(states, want) {
 			t.Errorf("watched %v", states)
 		}
 	})
@@ -242,6 +245,201 @@ func TestCancelPaused(t *testing.T) {
 		}
 		if open, err := b.journal.Open(t.Context(), launched.ID); err != nil || len(open) != 0 {
 			t.Errorf("%d rows stay open, %v", len(open), err)
+		}
+	})
+}
+
+// Two operators who give orders at one moment get one of them: whoever is told
+// that it is cancelled has cancelled it.
+func TestOrdersAtOneMoment(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 10 })
+			b.post.slow["push.example"] = time.Second
+			b.people.join(100, "push.example")
+			launched := b.hello(24 * time.Hour)
+			time.Sleep(500 * time.Millisecond)
+			if _, err := b.Pause(t.Context(), launched.ID); err != nil {
+				t.Fatal(err)
+			}
+			var orders sync.WaitGroup
+			var cancelled error
+			orders.Go(func() { b.Resume(t.Context(), launched.ID) })
+			orders.Go(func() { _, cancelled = b.Cancel(t.Context(), launched.ID) })
+			orders.Wait()
+			time.Sleep(time.Minute)
+			if got := b.get(launched.ID); cancelled != nil || got.State != broadcasts.Cancelled || len(b.post.to("")) > 20 {
+				t.Errorf("%v, and then %s %+v", cancelled, got.State, got.Counts)
+			}
+		})
+	}
+}
+
+// Who resumes as soon as the pause can be seen can still pause and cancel.
+func TestResumedAtFirstSight(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 10 })
+			b.post.slow["push.example"] = time.Second
+			b.people.join(100, "push.example")
+			launched := b.hello(24 * time.Hour)
+			go b.Pause(t.Context(), launched.ID)
+			for step := range b.Watch(t.Context(), launched.ID) {
+				if step.State == broadcasts.Paused {
+					break
+				}
+			}
+			if _, err := b.Resume(t.Context(), launched.ID); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := b.Cancel(t.Context(), launched.ID); err != nil || got.State != broadcasts.Cancelled {
+				t.Errorf("%s, %v", got.State, err)
+			}
+		})
+	}
+}
+
+// Who watches a paused broadcast hears when it is cancelled, hears nothing of
+// others, and is let go when the server stops.
+func TestWatchPaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 1 })
+		b.post.slow["push.example"] = time.Second
+		ids := b.people.join(10, "push.example")
+		watch := func(id string) (states *[]broadcasts.State, over chan bool) {
+			states, over = &[]broadcasts.State{}, make(chan bool)
+			go func() {
+				for step := range b.Watch(t.Context(), id) {
+					*states = append(*states, step.State)
+				}
+				close(over)
+			}()
+			return states, over
+		}
+		var paused []string
+		for range 2 {
+			launched := b.hello(24 * time.Hour)
+			if _, err := b.Pause(t.Context(), launched.ID); err != nil {
+				t.Fatal(err)
+			}
+			paused = append(paused, launched.ID)
+		}
+		first, firstOver := watch(paused[0])
+		second, secondOver := watch(paused[1])
+		synctest.Wait()
+		b.end(b.launch(hello(time.Hour), belfry.Audience{Subscriptions: ids[:1]}).ID)
+		if _, err := b.Cancel(t.Context(), paused[0]); err != nil {
+			t.Fatal(err)
+		}
+		<-firstOver
+		synctest.Wait()
+		b.Close(t.Context())
+		<-secondOver
+		if !slices.Equal(*first, []broadcasts.State{broadcasts.Paused, broadcasts.Cancelled}) || (*second)[0] != broadcasts.Paused || len(*second) > 2 {
+			t.Errorf("watched %v and %v", *first, *second)
+		}
+	})
+}
+
+// To cancel outdoes a pause that waits for slow answers.
+func TestCancelWhilePausing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t)
+		b.post.slow["push.example"] = 10 * time.Second
+		b.people.join(10, "push.example")
+		launched := b.hello(24 * time.Hour)
+		synctest.Wait()
+		go b.Pause(t.Context(), launched.ID)
+		synctest.Wait()
+		began := time.Now()
+		got, err := b.Cancel(t.Context(), launched.ID)
+		if err != nil || got.State != broadcasts.Cancelled || time.Since(began) > 2*time.Second {
+			t.Errorf("%s after %v, %v", got.State, time.Since(began), err)
+		}
+	})
+}
+
+// A row that was being tried when the server stopped goes on with the tries that
+// it had, and is left out when it has left its channel meanwhile.
+func TestBegunRowsAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t)
+		stubborn := b.people.join(1, "push.example", "news")[0]
+		leaver := b.people.join(1, "push.example", "news")[0]
+		busy := belfry.Outcome{Verdict: belfry.Later, RetryAfter: time.Minute, Reason: "busy"}
+		b.post.script(stubborn, busy)
+		b.post.script(leaver, busy)
+		launched := b.launch(hello(24*time.Hour), belfry.Audience{Channels: []string{"news"}})
+		time.Sleep(3*time.Minute + 30*time.Second)
+		before := len(b.post.to(stubborn))
+		b.restart()
+		b.people.change(leaver, func(s *belfry.Subscription) { s.Channels = nil })
+		last := b.end(launched.ID)
+		if last.Counts != (broadcasts.Counts{Targets: 2, Failed: 1, Left: 1}) || before < 2 || len(b.post.to(stubborn)) != 8 {
+			t.Errorf("%+v after %d tries, %d of them before", last.Counts, len(b.post.to(stubborn)), before)
+		}
+	})
+}
+
+// Pace and expected end speak of how it goes now, not of a pause.
+func TestPaceAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 10 })
+		b.post.slow["push.example"] = time.Second
+		b.people.join(300, "push.example")
+		launched := b.hello(24 * time.Hour)
+		time.Sleep(5500 * time.Millisecond)
+		b.Pause(t.Context(), launched.ID)
+		time.Sleep(time.Hour)
+		b.Resume(t.Context(), launched.ID)
+		time.Sleep(10500 * time.Millisecond)
+		got := b.get(launched.ID)
+		if got.Pace < 9 || got.Pace > 11 || got.ETA == nil || got.ETA.Sub(time.Now()) > 20*time.Second {
+			t.Errorf("%v a second, done at %v", got.Pace, got.ETA)
+		}
+	})
+}
+
+// A server that rings for one more site after its restart still rings for those
+// whose payload the new one's name does not make too long.
+func TestLongerOriginAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 1 })
+		b.post.slow["push.example"] = time.Second
+		b.people.join(3, "push.example")
+		long := "https://" + strings.Repeat("long-name.", 20) + "example"
+		elsewhere := b.people.join(1, "slow.example")[0]
+		b.post.slow["slow.example"] = time.Hour
+		m := hello(time.Hour)
+		m.Body = strings.Repeat("a", 3780)
+		launched := b.launch(m, everybody)
+		time.Sleep(500 * time.Millisecond)
+		b.people.change(elsewhere, func(s *belfry.Subscription) { s.Origin = long })
+		b.cfg.Origins = append(b.cfg.Origins, long)
+		b.restart()
+		if last := b.end(launched.ID); last.Counts.Accepted != 3 || last.Failures["message-too-large"] != 1 {
+			t.Errorf("%+v %v", last.Counts, last.Failures)
+		}
+	})
+}
+
+// A clock that was set back while the server was down makes nobody wait for it,
+// and no message worth saying for longer (REL-08).
+func TestClockSetBackOverARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t)
+		id := b.people.join(1, "push.example")[0]
+		b.post.script(id, belfry.Outcome{Verdict: belfry.Later, RetryAfter: 10 * time.Second}, belfry.Outcome{Verdict: belfry.Accepted, Status: 201})
+		launched := b.hello(time.Hour)
+		time.Sleep(time.Second)
+		b.cfg.Now = func() time.Time { return time.Now().Add(-25 * time.Hour) }
+		b.restart()
+		began := time.Now()
+		if last := b.end(launched.ID); last.Counts.Accepted != 1 || time.Since(began) > 15*time.Second {
+			t.Errorf("%+v after %v", last.Counts, time.Since(began))
+		}
+		if sent := b.post.to(id); sent[len(sent)-1].message.TTL > time.Hour {
+			t.Errorf("worth saying for %v", sent[len(sent)-1].message.TTL)
 		}
 	})
 }

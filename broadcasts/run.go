@@ -33,6 +33,8 @@ type run struct {
 	begun    map[belfry.Position]Try // rows that an earlier run handed out and did not settle
 	from     Course                  // where that one came to
 	again    bool                    // there was one
+	since    time.Time               // when this one began
+	before   int                     // rows that were settled then
 	open     lane                    // rows read and not settled
 	working  sync.WaitGroup          // the same, to wait for
 	cutOff   atomic.Bool             // a row stays pending, because the run stops
@@ -59,8 +61,11 @@ type lane chan struct{}
 // newRun prepares to deliver b, of which begun is open.
 func newRun(e *Engine, b Broadcast, begun map[belfry.Position]Try, payloads map[string][]byte) *run {
 	b.Failures, b.Hosts = maps.Clone(b.Failures), slices.Clone(b.Hosts) // b is its caller's
+	now := e.Now()
+	left := min(b.Deadline.Sub(now), b.Message.Lifetime()) // a clock that was set back must not make it longer
 	r := &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(),
-		deadline: time.Now().Add(b.Deadline.Sub(e.Now())), targets: b.Counts.Targets, begun: begun, from: b.Course,
+		deadline: time.Now().Add(left), targets: b.Counts.Targets, begun: begun, from: b.Course,
+		since: stamp(now), before: b.Counts.Targets - b.Counts.Pending,
 		open: make(lane, maxOpen), done: make(chan struct{}),
 		progress: b.Progress, course: b.Course, rows: newOpenRows(begun), changed: make(chan struct{})}
 	r.stop, r.halt = context.WithCancel(e.stop)
@@ -121,7 +126,8 @@ func (r *run) handOutBegun() error {
 		if err != nil {
 			return err
 		}
-		a := &attempt{run: r, row: belfry.Subscription{Seq: at}, tries: r.begun[at].Tries, next: r.begun[at].Next}
+		a := &attempt{run: r, row: belfry.Subscription{Seq: at}, tries: r.begun[at].Tries}
+		a.wait = min(r.begun[at].Next.Sub(r.engine.Now()), r.begun[at].Wait)
 		if len(rows) == 1 && meant(r.Audience, rows[0]) {
 			a.row, a.read = rows[0], time.Now()
 		}
