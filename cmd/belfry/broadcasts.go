@@ -18,9 +18,9 @@ import (
 )
 
 func (a *app) broadcastsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "broadcasts", Short: "See what was sent and how it goes", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
+	c := &cobra.Command{Use: "broadcasts", Short: "See what was sent and how it goes, and stop it", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
 	c.AddCommand(a.broadcastsListCommand(), a.broadcastsShowCommand(), a.broadcastsWatchCommand(),
-		a.broadcastsOrderCommand("pause", "Stop a broadcast until it is resumed", "Stop a broadcast until it is resumed. What is on its way to a push service arrives."),
+		a.broadcastsOrderCommand("pause", "Stop a broadcast until it is resumed", "Stop a broadcast until it is resumed. What is on its way to a push service arrives.\n\nThe message's time to live runs on: who is not rung within it is not rung at all."),
 		a.broadcastsOrderCommand("resume", "Let a paused broadcast go on", "Let a paused broadcast go on where it was."),
 		a.broadcastsOrderCommand("cancel", "End a broadcast for good", "End a broadcast for good. Who was not rung yet is not rung; what was sent cannot be called back."))
 	return c

@@ -29,14 +29,14 @@ func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast) er
 			bar.end()
 			return a.interrupted(ctx, b, err)
 		}
-		var now broadcasts.Broadcast
-		if err := json.Unmarshal(event, &now); err != nil {
+		b = broadcasts.Broadcast{}
+		if err := json.Unmarshal(event, &b); err != nil {
 			return unreadable(err)
 		}
-		bar.show(now)
-		if now.Ended() {
+		bar.show(b)
+		if b.Ended() {
 			bar.end()
-			return a.ended(now, event)
+			return a.ended(b, event)
 		}
 	}
 	bar.end()
@@ -49,7 +49,7 @@ func (a *app) interrupted(ctx context.Context, b broadcasts.Broadcast, err error
 		return a.detached(b)
 	}
 	return &belfry.Error{Kind: belfry.ErrBusy, Code: "lost-sight", Text: fmt.Sprintf("lost sight of broadcast %s: %s", b.ID, err),
-		Hint: fmt.Sprintf("it goes on as long as the server does; see `belfry broadcasts watch %s`", b.ID)}
+		Hint: fmt.Sprintf("it goes on when the server does; see `belfry broadcasts watch %s`", b.ID)}
 }
 
 // ended reports a broadcast that is over; said is what the server said of it.

@@ -45,13 +45,16 @@ func (b bar) show(now broadcasts.Broadcast) {
 	}
 	n := now.Counts
 	text, more := fmt.Sprintf("%d of %d", n.Targets-n.Pending, n.Targets), []string(nil)
+	if now.State == broadcasts.Paused {
+		more = append(more, ", paused")
+	}
 	if n.Failed > 0 {
 		more = append(more, fmt.Sprintf(", %d failed", n.Failed))
 	}
 	if now.ETA != nil {
 		more = append(more, fmt.Sprintf(", %s left", max(time.Until(*now.ETA), 0).Round(time.Second)))
 	}
-	if now.Pace > 0 {
+	if now.Pace > 0 && now.State == broadcasts.Running {
 		more = append(more, fmt.Sprintf(", %.0f/s", now.Pace))
 	}
 	// A percentage and a bar that can be seen to move take some 30 columns.

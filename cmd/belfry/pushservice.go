@@ -46,11 +46,12 @@ are. It prints how to start all three against it.`}
 
 func (a *app) pushservice(ctx context.Context, cfg pushtest.Config, ca string) error {
 	s, err := pushtest.Start(cfg)
-	if err != nil {
-		if e, ok := errors.AsType[*net.OpError](err); ok && e.Addr != nil && e.Addr.String() != cfg.Listen {
-			return listenError("--listen-tls", cfg.ListenTLS, err)
-		}
+	if errors.Is(err, pushtest.ErrListenTLS) {
+		return listenError("--listen-tls", cfg.ListenTLS, err)
+	} else if _, ok := errors.AsType[*net.OpError](err); ok {
 		return listenError("--listen", cfg.Listen, err)
+	} else if err != nil {
+		return err
 	}
 	defer s.Close()
 	if err := os.WriteFile(ca, s.CA(), 0o644); err != nil {

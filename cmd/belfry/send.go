@@ -229,6 +229,10 @@ func (a *app) detached(b broadcasts.Broadcast) error {
 		return a.printJSON(b)
 	}
 	fmt.Fprintln(a.out, b.ID)
+	if b.State == broadcasts.Paused {
+		fmt.Fprintf(a.err, "belfry: it is paused; `belfry broadcasts resume %s` lets it go on\n", b.ID)
+		return nil
+	}
 	fmt.Fprintf(a.err, "belfry: it goes on; `belfry broadcasts watch %s` shows how\n", b.ID)
 	return nil
 }

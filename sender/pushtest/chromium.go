@@ -11,8 +11,11 @@ const ChromiumPreferences = `{"profile":{"default_content_setting_values":{"noti
 
 // ChromiumFlags make stock Chromium use this service for push. They are its
 // vendor's own switches for tests. The last lets it trust our authority, which
-// belfry is told of by --push-ca.
+// belfry is told of by --push-ca. There are none for a service in memory.
 func (s *Service) ChromiumFlags() []string {
+	if s.secure == nil {
+		return nil
+	}
 	base := "http://"
 	if s.listener == s.secure {
 		base = "https://"

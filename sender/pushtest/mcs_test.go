@@ -220,7 +220,7 @@ func (c *chromium) ack() {
 }
 
 // silent reports whether the service has nothing more to say: a heartbeat comes
-// back before anything else.
+// back before anything else. It acknowledges nothing.
 func (c *chromium) silent() {
 	c.t.Helper()
 	c.send(0, nil)
@@ -372,8 +372,8 @@ func TestChromiumSurvivesARestart(t *testing.T) {
 	}
 	c.service = restart(t, c.service, t.TempDir())
 	c.login()
-	if sub := c.subscribe(page, site.publicKey()); service.Summary().Browsers != 0 {
-		t.Errorf("%v", sub)
+	if sum := c.service.Summary(); sum.Browsers != 1 || sum.Subscriptions != 0 {
+		t.Errorf("a service that knows nobody has %+v", sum)
 	}
 	deliver(t, c.service, site, c.subscribe(page, site.publicKey()), "anew", "", "60")
 	if text, _ := c.take(page); text != "anew" {
@@ -406,4 +406,36 @@ func TestChromiumRefusesStrangers(t *testing.T) {
 		c.login()
 		c.silent()
 	})
+}
+
+// Every kind of frame can say what has come, and what was said once is not
+// counted again: a message that is taken for acknowledged is lost.
+func TestChromiumAcknowledges(t *testing.T) {
+	service, site := pushtest.NewMemoryService(t), newSite(t)
+	c := newChromium(t, service)
+	sub := c.subscribe(page, site.publicKey())
+	c.login()
+	for n, ack := range []struct {
+		tag   byte
+		field protowire.Number
+	}{{7, 10}, {0, 2}, {1, 2}, {8, 11}, {7, 10}} {
+		deliver(t, service, site, sub, fmt.Sprint(n), "", "60")
+		if text, _ := c.take(page); text != fmt.Sprint(n) {
+			t.Errorf("got %q", text)
+		}
+		c.send(ack.tag, protowire.AppendVarint(protowire.AppendTag(nil, ack.field, protowire.VarintType), c.seen))
+		awaitAck(t, service, 100, n+1)
+		if ack.tag == 0 {
+			c.read() // a heartbeat is answered
+		}
+	}
+	deliver(t, service, site, sub, "unheard", "", "60")
+	c.take(page)
+	c.silent()
+	c.leave()
+	c.login()
+	if text, _ := c.take(page); text != "unheard" {
+		t.Errorf("got %q", text)
+	}
+	c.silent()
 }

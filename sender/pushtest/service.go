@@ -124,10 +124,13 @@ func (s *Service) listen(cfg Config) error {
 		s.secure = s.listener
 	} else if s.secure, err = net.Listen("tcp", cmp.Or(cfg.ListenTLS, anywhere)); err != nil {
 		s.listener.Close()
-		return fmt.Errorf("pushtest: %w", err)
+		return fmt.Errorf("pushtest: %w: %w", ErrListenTLS, err)
 	}
 	return nil
 }
+
+// ErrListenTLS tells trouble with the second listener from that with the first.
+var ErrListenTLS = errors.New("the second listener")
 
 const anywhere = "127.0.0.1:0"
 
@@ -194,8 +197,12 @@ func (s *Service) admitTLS(web *handedListener) {
 	config := &tls.Config{GetCertificate: s.authority.certificate, NextProtos: []string{"h2", "http/1.1"}}
 	for {
 		conn, err := s.secure.Accept()
-		if err != nil {
+		switch {
+		case errors.Is(err, net.ErrClosed):
 			return
+		case err != nil: // no descriptor is free, and soon one may be
+			s.pause(s.alive, 50*time.Millisecond)
+			continue
 		}
 		go s.usher(tls.Server(conn, config), web)
 	}
@@ -206,6 +213,7 @@ func (s *Service) admitTLS(web *handedListener) {
 // letter and so begins no request of HTTP.
 func (s *Service) usher(conn *tls.Conn, web *handedListener) {
 	conn.SetDeadline(time.Now().Add(loginTime))
+	defer context.AfterFunc(s.alive, func() { conn.NetConn().Close() })()
 	if conn.HandshakeContext(s.alive) != nil {
 		conn.Close()
 		return

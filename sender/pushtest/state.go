@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -121,9 +122,12 @@ func (s *Service) load() error {
 		if s.authority, err = state.Authority.authority(); err != nil {
 			return unreadable(name)
 		}
+		if s.authority.cert.NotAfter.Before(s.now().AddDate(0, 1, 0)) {
+			s.authority = nil // listen makes a new one
+		}
 	}
 	for _, name := range state.Browsers {
-		s.meet(name)
+		s.meet(name).fleeting = !strings.Contains(name, ":") // Chromium's are two numbers
 	}
 	for _, j := range state.Subscriptions {
 		sub, err := j.subscription(s.browsers[j.Browser])
