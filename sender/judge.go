@@ -2,10 +2,8 @@ package sender
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/internal/outbound"
 )
 
 // An answer is what a push service said, and what is needed to understand it.
@@ -172,29 +171,6 @@ func unanswered(ctx context.Context, host string, err error, hide secrets) belfr
 	if lost, ok := errors.AsType[*url.Error](err); ok {
 		err = lost.Err
 	}
-	return belfry.Outcome{Verdict: belfry.Later, Reason: cause(err),
+	return belfry.Outcome{Verdict: belfry.Later, Reason: outbound.Cause(err),
 		Err: fmt.Errorf("sender: %s: %s", host, clean(err.Error(), hide))}
-}
-
-// cause sorts what goes wrong under way into few words, for counting.
-func cause(err error) string {
-	if errors.Is(err, errAddress) {
-		return "its address is not public"
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "its certificate is not trusted"
-	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return "its name was not found"
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return "no answer within 10 seconds"
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return "it cannot be reached"
-	}
-	if strings.Contains(err.Error(), "tls: ") { // most of that package's errors have no type
-		return "no secure connection came about"
-	}
-	return "the connection broke"
 }
