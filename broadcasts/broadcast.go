@@ -49,7 +49,7 @@ type Broadcast struct {
 	Course `json:"-"`
 }
 
-// A Launch is what never changes in a broadcast.
+// A Launch is what does not change in a broadcast until it ends. Then it is wiped.
 type Launch struct {
 	ID       string          `json:"id"` // also the message's
 	Message  belfry.Message  `json:"message"`

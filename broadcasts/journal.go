@@ -23,7 +23,8 @@ type Journal interface {
 	// Commit writes what has changed in broadcasts and forgets the subscriptions
 	// that are gone, given as they were when their push service said so, all in
 	// one transaction: when it fails, nothing has changed. It keeps no reference
-	// to what it is given. What has ended has no open rows any more.
+	// to what it is given. What has ended has no open rows any more, and of its
+	// launch only what Launch.Wiped leaves.
 	Commit(ctx context.Context, changes []Change, gone []belfry.Subscription) error
 	// Get returns one broadcast, or belfry.ErrNotFound.
 	Get(ctx context.Context, id string) (Broadcast, error)
@@ -47,7 +48,8 @@ type Change struct {
 //
 //	broadcasts
 //	    key    id, a ULID in lower case, so that keys are in order of creation
-//	    value  version, CRC-32C, JSON of what never changes: message, audience, times, until
+//	    value  version, CRC-32C, JSON of what does not change while it runs: message, audience,
+//	           times, until; once it has ended, without what the message said
 //	broadcasts.progress
 //	    key    id
 //	    value  version, CRC-32C, JSON of what every commit changes: state, counts, hosts, course
@@ -59,9 +61,11 @@ type Change struct {
 //	    value  empty
 //
 // Message and progress are apart so that a commit writes a few hundred octets
-// and not the message again. Of a row there is nothing before it is handed out,
-// and nothing once it is settled: the course and the open rows are all that a
-// restart needs. broadcasts.running is derived from the progress.
+// and not the message again. What it said is wiped in the commit that ends the
+// broadcast; the file's free pages keep it until they are used again. Of a row
+// there is nothing before it is handed out, and nothing once it is settled: the
+// course and the open rows are all that a restart needs. broadcasts.running is
+// derived from the progress.
 var (
 	bucketBroadcasts = []byte("broadcasts")
 	bucketProgress   = []byte("broadcasts.progress")
@@ -97,14 +101,7 @@ func (j *BoltJournal) Create(_ context.Context, b Broadcast) error {
 		if err := boltfile.Room(tx); err != nil {
 			return err
 		}
-		value, err := boltfile.Seal(stored{b.Launch, b.Launch.Until})
-		if err != nil {
-			return err
-		}
-		if err := tx.Bucket(bucketBroadcasts).Put([]byte(b.ID), value); err != nil {
-			return err
-		}
-		return putProgress(tx, b)
+		return errors.Join(putLaunch(tx, b.Launch), putProgress(tx, b))
 	}))
 }
 
@@ -114,6 +111,11 @@ func (j *BoltJournal) Commit(_ context.Context, changes []Change, gone []belfry.
 		for _, c := range changes {
 			if err := errors.Join(putProgress(tx, c.Broadcast), putRows(tx, c)); err != nil {
 				return err
+			}
+			if c.Ended() {
+				if err := putLaunch(tx, c.Launch.Wiped()); err != nil {
+					return err
+				}
 			}
 		}
 		if len(gone) == 0 {
@@ -233,6 +235,14 @@ type stored struct {
 type storedProgress struct {
 	Progress
 	Course *Course `json:"course"`
+}
+
+func putLaunch(tx *bbolt.Tx, l Launch) error {
+	value, err := boltfile.Seal(stored{l, l.Until})
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketBroadcasts).Put([]byte(l.ID), value)
 }
 
 func putProgress(tx *bbolt.Tx, b Broadcast) error {

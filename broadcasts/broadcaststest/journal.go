@@ -40,6 +40,7 @@ func Journal(t *testing.T, open func(t *testing.T) Rig) {
 		{"list", testList},
 		{"unfinished", testUnfinished},
 		{"open rows", testOpen},
+		{"wiped", testWiped},
 		{"forget", testForget},
 		{"all or nothing", testAllOrNothing},
 		{"many at once", testManyAtOnce},
@@ -108,9 +109,13 @@ func rows(ids ...string) (all []belfry.Subscription) {
 	return all
 }
 
+// mustHold wants broadcasts back as they were written, those that have ended wiped.
 func mustHold(t *testing.T, j broadcasts.Journal, want ...broadcasts.Broadcast) {
 	t.Helper()
 	for _, w := range want {
+		if w.Ended() {
+			w.Launch = w.Launch.Wiped()
+		}
 		if got, err := j.Get(t.Context(), w.ID); err != nil || !reflect.DeepEqual(got, w) {
 			t.Errorf("%v\n got %+v\nwant %+v", err, got, w)
 		}
@@ -294,6 +299,29 @@ func testOpen(t *testing.T, r Rig) {
 	commit(j, ended(one, broadcasts.Cancelled), map[belfry.Position]*broadcasts.Try{9: {}})
 	mustBeOpen(t, j, one.ID, nil)
 	mustBeOpen(t, j, two.ID, tries{1: {Tries: 1}})
+}
+
+// What people were told is kept no longer than it takes to tell them; what an
+// operator looks for afterwards stays (SEC-25).
+func testWiped(t *testing.T, r Rig) {
+	for n, s := range []broadcasts.State{broadcasts.Done, broadcasts.Cancelled} {
+		b := broadcast(n)
+		b.Message.URL, b.Message.Icon, b.Message.Image, b.Message.Tag = "/canary", "/canary", "/canary", "tag"
+		mustCreate(t, r.Journal, b, broadcast(n+10))
+		b.State = broadcasts.Paused
+		mustCommit(t, r.Journal, []broadcasts.Broadcast{b})
+		mustHold(t, r.Journal, b)
+		mustCommit(t, r.Journal, []broadcasts.Broadcast{ended(b, s)})
+		want := ended(b, s)
+		want.Message = belfry.Message{Title: b.Message.Title, Tag: "tag", Topic: "prices", Urgency: belfry.UrgencyHigh, TTL: b.Message.TTL}
+		for _, j := range []broadcasts.Journal{r.Journal, r.Reopen()} {
+			if got, err := j.Get(t.Context(), b.ID); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: %v\n got %+v\nwant %+v", s, err, got, want)
+			}
+			mustHold(t, j, broadcast(n+10))
+			r.Journal = j
+		}
+	}
 }
 
 // A subscription that is gone is removed with the count that says so; nobody

@@ -45,11 +45,10 @@ func NewMemory(forget func(gone []belfry.Subscription) error) *Memory {
 func (m *Memory) Create(_ context.Context, b broadcasts.Broadcast) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	launch, err := json.Marshal(b.Launch)
-	if err != nil {
+	m.records[b.ID] = &record{until: b.Until, open: map[belfry.Position]broadcasts.Try{}}
+	if err := m.records[b.ID].keep(b.Launch); err != nil {
 		return err
 	}
-	m.records[b.ID] = &record{launch: launch, until: b.Until, open: map[belfry.Position]broadcasts.Try{}}
 	return m.write(broadcasts.Change{Broadcast: b})
 }
 
@@ -82,8 +81,16 @@ func (m *Memory) write(c broadcasts.Change) (err error) {
 	}
 	if c.Ended() {
 		clear(r.open)
+		if err := r.keep(c.Launch.Wiped()); err != nil {
+			return err
+		}
 	}
 	r.progress, err = json.Marshal(c.Progress)
+	return err
+}
+
+func (r *record) keep(l broadcasts.Launch) (err error) {
+	r.launch, err = json.Marshal(l)
 	return err
 }
 
