@@ -84,7 +84,8 @@ type PushHosts struct {
 	opened map[string]PushHost // by host:port
 }
 
-// A PushHost is one host that an operator opened by name with --push-host.
+// A PushHost is one host that an operator opened by name, with --push-host or
+// --callback-host.
 type PushHost struct {
 	Scheme string // "https", or "http" for a loopback address
 	Host   string // as it stands in an endpoint, without the port
@@ -96,31 +97,39 @@ type PushHost struct {
 // http://HOST:PORT with a loopback address, or HOST=ADDR:PORT where the
 // loopback ADDR is dialled instead of HOST.
 func NewPushHosts(specs []string) (PushHosts, error) {
-	hosts := PushHosts{opened: map[string]PushHost{}}
+	opened, err := openHosts(specs, func(spec, text string) error {
+		return &Error{Kind: ErrInvalid, Code: "push-host", Where: "--push-host " + spec, Text: text, Hint: hostForms}
+	})
+	return PushHosts{opened}, err
+}
+
+const hostForms = "write HOST, HOST:PORT, http://127.0.0.1:PORT or HOST=127.0.0.1:PORT"
+
+// openHosts reads what an operator opened, by host:port. refuse makes the error
+// of a spec that is none.
+func openHosts(specs []string, refuse func(spec, text string) error) (map[string]PushHost, error) {
+	opened := map[string]PushHost{}
 	for _, spec := range specs {
-		h, err := parsePushHost(spec)
-		if err != nil {
-			return PushHosts{}, err
+		h, wrong := parsePushHost(spec)
+		if wrong != "" {
+			// Who pastes an endpoint here is shown its host alone: the rest is a secret.
+			return nil, refuse(beforePath.FindString(spec), wrong)
 		}
-		hosts.opened[h.Host+":"+h.Port] = h
+		opened[h.Host+":"+h.Port] = h
 	}
-	return hosts, nil
+	return opened, nil
 }
 
 var beforePath = regexp.MustCompile(`^([A-Za-z]+://)?[^/?#]*`)
 
-func parsePushHost(spec string) (PushHost, error) {
-	wrong := func(text string) (PushHost, error) {
-		// Who pastes an endpoint here is shown its host alone: the rest is a secret.
-		return PushHost{}, &Error{Kind: ErrInvalid, Code: "push-host", Where: "--push-host " + beforePath.FindString(spec), Text: text,
-			Hint: "write HOST, HOST:PORT, http://127.0.0.1:PORT or HOST=127.0.0.1:PORT"}
-	}
-	h := PushHost{Scheme: "https", Port: "443"}
+// parsePushHost reads one spec, or says what is wrong with it.
+func parsePushHost(spec string) (h PushHost, wrong string) {
+	h = PushHost{Scheme: "https", Port: "443"}
 	name, dial, redirected := strings.Cut(spec, "=")
 	if redirected {
 		addr, err := netip.ParseAddrPort(dial)
 		if err != nil || !addr.Addr().IsLoopback() || addr.Port() == 0 {
-			return wrong("the address after = must be a loopback address and a port")
+			return h, "the address after = must be a loopback address and a port"
 		}
 		h.Dial = dial
 	}
@@ -130,25 +139,25 @@ func parsePushHost(spec string) (PushHost, error) {
 	}
 	u, err := url.Parse(h.Scheme + "://" + strings.TrimPrefix(name, "http://"))
 	if err != nil || !isHost(u.Hostname()) || u.Path != "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
-		return wrong("must name one host, with no path")
+		return h, "must name one host, with no path"
 	}
 	h.Host = strings.ToLower(u.Hostname())
 	if p := u.Port(); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil || n == 0 || p[0] == '0' {
-			return wrong("the port must be 1 to 65535")
+			return h, "the port must be 1 to 65535"
 		}
 		h.Port = p
 	} else if strings.HasSuffix(u.Host, ":") {
-		return wrong("the port is empty")
+		return h, "the port is empty"
 	}
 	if strings.ContainsAny(h.Host, "*\\ ") || strings.HasSuffix(h.Host, ".") {
-		return wrong("must name one host exactly, without wildcards")
+		return h, "must name one host exactly, without wildcards"
 	}
 	if plain && !loopback(h.Host) {
-		return wrong("plain http is for loopback addresses only")
+		return h, "plain http is for loopback addresses only"
 	}
-	return h, nil
+	return h, ""
 }
 
 // Opened returns the operator's entry for host (without port) and port.

@@ -39,6 +39,7 @@ var floorPlan = map[string][]string{
 	"broadcasts":      {".", "internal"},
 	"live":            {".", "internal"},
 	"tokens":          {".", "internal"},
+	"webhooks":        {".", "internal"},
 	"serviceworker":   {".", "internal"},
 
 	"web": {".", "internal", "keys", "subscriptions", "broadcasts", "live", "tokens", "serviceworker"},

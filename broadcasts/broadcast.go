@@ -19,6 +19,8 @@
 //   - A broadcast that was cut off, by a restart or a power cut, goes on where it
 //     was. What was sent and not yet written down is sent again: at most what is
 //     in flight and two batches of the committer, 256 rows.
+//   - Who is to be told how a broadcast ended is told, or was tried for a day. It
+//     may be told twice.
 package broadcasts
 
 import (
@@ -54,6 +56,7 @@ type Launch struct {
 	ID       string          `json:"id"` // also the message's
 	Message  belfry.Message  `json:"message"`
 	Audience belfry.Audience `json:"audience"`
+	Callback belfry.Callback `json:"callback"` // is told how it ended
 	Deadline time.Time       `json:"deadline"` // when the message stops being worth saying
 	Created  time.Time       `json:"created"`
 	Warnings []string        `json:"warnings,omitempty"` // what the operator should know of the message

@@ -140,6 +140,9 @@ func (c *committer) commit(batch []entry) {
 	for r := range touched {
 		r.rows.written()
 		r.announce()
+		if r.progress.Ended() {
+			r.engine.callBack(r.Launch, r.progress)
+		}
 	}
 }
 

@@ -120,6 +120,9 @@ func (e *Engine) change(ctx context.Context, id string, how func(*Broadcast) err
 		return Broadcast{}, err
 	}
 	e.stir()
+	if b.Ended() {
+		e.callBack(b.Launch, b.Progress)
+	}
 	return b, nil
 }
 

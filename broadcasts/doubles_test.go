@@ -300,6 +300,15 @@ func (l *ledger) Commit(ctx context.Context, changes []broadcasts.Change, gone [
 	return l.Memory.Commit(ctx, changes, gone)
 }
 
+func (l *ledger) Called(ctx context.Context, id string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failing != nil {
+		return l.failing
+	}
+	return l.Memory.Called(ctx, id)
+}
+
 // mustAddUp holds a broadcast against the law (REL-27).
 func mustAddUp(t testing.TB, b broadcasts.Broadcast) {
 	t.Helper()
@@ -374,7 +383,12 @@ var everybody = belfry.Audience{All: true}
 
 func (b *bell) launch(m belfry.Message, a belfry.Audience) broadcasts.Broadcast {
 	b.t.Helper()
-	got, err := b.Launch(b.t.Context(), m, a)
+	return b.request(broadcasts.Request{Message: m, Audience: a})
+}
+
+func (b *bell) request(r broadcasts.Request) broadcasts.Broadcast {
+	b.t.Helper()
+	got, err := b.Launch(b.t.Context(), r)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -51,6 +51,11 @@ type Config struct {
 	Sender   Sender
 	Presence Presence // default: nobody is ever present
 
+	// Caller tells others how a broadcast ended. Default: none, and no launch may
+	// ask for it. CallbackHosts are those of them that may be in our own network.
+	Caller        Caller
+	CallbackHosts belfry.CallbackHosts
+
 	// Origins are the sites we ring for, at least one. The first is used for rows that name none.
 	Origins []string
 
@@ -80,6 +85,7 @@ type Engine struct {
 	kill      context.CancelFunc
 	running   sync.WaitGroup
 	all       lane // attempts in flight to all push services
+	calls     lane // callbacks in flight
 
 	mu      sync.Mutex // guards live, lanes and closed
 	live    map[string]*run
@@ -111,10 +117,14 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{Config: cfg, all: make(lane, total), live: map[string]*run{}, lanes: map[string]lane{}, stirred: make(chan struct{})}
+	e := &Engine{Config: cfg, all: make(lane, total), calls: make(lane, maxCalls), live: map[string]*run{}, lanes: map[string]lane{}, stirred: make(chan struct{})}
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.flight, e.kill = context.WithCancel(context.Background())
 	runs, err := e.unfinished(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uncalled, err := e.Journal.Uncalled(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +133,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		e.running.Add(1)
 		e.enlist(r)
 		e.start(r)
+	}
+	for _, b := range uncalled {
+		e.callBack(b.Launch, b.Progress)
 	}
 	return e, nil
 }
@@ -174,17 +187,22 @@ func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
 
 // Launch checks a message, writes the broadcast down and starts it. When it
 // returns without an error, the broadcast survives a power cut.
-func (e *Engine) Launch(ctx context.Context, m belfry.Message, a belfry.Audience) (Broadcast, error) {
-	a, err := a.Check()
+func (e *Engine) Launch(ctx context.Context, asked Request) (Broadcast, error) {
+	m := asked.Message
+	a, err := asked.Audience.Check()
 	if err != nil {
 		return Broadcast{}, err
 	}
 	if err := m.Check(e.Origins); err != nil {
 		return Broadcast{}, err
 	}
+	callback, err := e.callback(asked.Callback)
+	if err != nil {
+		return Broadcast{}, err
+	}
 	now := stamp(e.Now())
 	b := Broadcast{
-		Launch:   Launch{ID: id.New(), Message: m, Audience: a, Created: now, Deadline: now.Add(m.Lifetime())},
+		Launch:   Launch{ID: id.New(), Message: m, Audience: a, Callback: callback, Created: now, Deadline: now.Add(m.Lifetime())},
 		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Hosts: []Host{}},
 	}
 	payloads, warnings, err := e.compile(b)

@@ -23,8 +23,8 @@ type Journal interface {
 	// Commit writes what has changed in broadcasts and forgets the subscriptions
 	// that are gone, given as they were when their push service said so, all in
 	// one transaction: when it fails, nothing has changed. It keeps no reference
-	// to what it is given. What has ended has no open rows any more, and of its
-	// launch only what Launch.Wiped leaves.
+	// to what it is given. What has ended has no open rows any more, of its launch
+	// only what Launch.Wiped leaves, and is among the Uncalled if it has a callback.
 	Commit(ctx context.Context, changes []Change, gone []belfry.Subscription) error
 	// Get returns one broadcast, or belfry.ErrNotFound.
 	Get(ctx context.Context, id string) (Broadcast, error)
@@ -35,6 +35,11 @@ type Journal interface {
 	Unfinished(ctx context.Context) ([]Broadcast, error)
 	// Open returns the rows of a broadcast that were handed out and are not settled.
 	Open(ctx context.Context, id string) (map[belfry.Position]Try, error)
+	// Uncalled returns the broadcasts that have ended and whose callback is not
+	// over, with what is to be called.
+	Uncalled(ctx context.Context) ([]Broadcast, error)
+	// Called notes that the callback of a broadcast is over, and forgets it.
+	Called(ctx context.Context, id string) error
 }
 
 // A Change is what one commit writes of a broadcast: its progress, its course,
@@ -59,6 +64,9 @@ type Change struct {
 //	broadcasts.running
 //	    key    id
 //	    value  empty
+//	broadcasts.callbacks
+//	    key    id of one that has ended and whose callback is not over
+//	    value  version, CRC-32C, JSON of the URL
 //
 // Message and progress are apart so that a commit writes a few hundred octets
 // and not the message again. What it said is wiped in the commit that ends the
@@ -71,6 +79,7 @@ var (
 	bucketProgress   = []byte("broadcasts.progress")
 	bucketOpen       = []byte("broadcasts.open")
 	bucketRunning    = []byte("broadcasts.running")
+	bucketCallbacks  = []byte("broadcasts.callbacks")
 )
 
 // A BoltJournal is a Journal in the house's one file.
@@ -83,7 +92,7 @@ type BoltJournal struct {
 // transaction that books them as gone, but for those with a new endpoint since.
 func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)) (*BoltJournal, error) {
 	err := db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning} {
+		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketCallbacks} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -113,7 +122,7 @@ func (j *BoltJournal) Commit(_ context.Context, changes []Change, gone []belfry.
 				return err
 			}
 			if c.Ended() {
-				if err := putLaunch(tx, c.Launch.Wiped()); err != nil {
+				if err := errors.Join(putCallback(tx, c.Launch), putLaunch(tx, c.Launch.Wiped())); err != nil {
 					return err
 				}
 			}
@@ -189,6 +198,44 @@ func (j *BoltJournal) Open(_ context.Context, id string) (map[belfry.Position]Tr
 	return open, wrap("open rows", err)
 }
 
+// Uncalled returns the broadcasts whose callback is not over.
+func (j *BoltJournal) Uncalled(context.Context) (list []Broadcast, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketCallbacks).ForEach(func(key, value []byte) error {
+			b, err := read(tx, key)
+			if err != nil {
+				return err
+			}
+			var url string
+			if boltfile.Unseal(value, &url) != nil {
+				return damaged(b.ID)
+			}
+			b.Callback = belfry.StoredCallback(url)
+			list = append(list, b)
+			return nil
+		})
+	})
+	return list, wrap("uncalled", err)
+}
+
+// Called forgets a callback. Those that are over at one time share an fsync.
+func (j *BoltJournal) Called(_ context.Context, id string) error {
+	return wrap("called", j.db.Batch(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketCallbacks).Delete([]byte(id))
+	}))
+}
+
+func putCallback(tx *bbolt.Tx, l Launch) error {
+	if l.Callback.Reveal() == "" {
+		return nil
+	}
+	value, err := boltfile.Seal(l.Callback.Reveal())
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucketCallbacks).Put([]byte(l.ID), value)
+}
+
 // putRows writes open rows in the order of their keys, which is what bbolt is
 // quick at, and removes all of what has ended.
 func putRows(tx *bbolt.Tx, c Change) error {
@@ -225,10 +272,11 @@ func putRows(tx *bbolt.Tx, c Change) error {
 	return nil
 }
 
-// stored is a Launch with the position that operators never see.
+// stored is a Launch with what operators never see.
 type stored struct {
 	Launch
-	Until belfry.Position `json:"until"`
+	Until       belfry.Position `json:"until"`
+	CallbackURL string          `json:"callbackURL,omitempty"` // until the end
 }
 
 // storedProgress is a Progress with the course that operators never see.
@@ -238,7 +286,7 @@ type storedProgress struct {
 }
 
 func putLaunch(tx *bbolt.Tx, l Launch) error {
-	value, err := boltfile.Seal(stored{l, l.Until})
+	value, err := boltfile.Seal(stored{l, l.Until, l.Callback.Reveal()})
 	if err != nil {
 		return err
 	}
@@ -273,6 +321,9 @@ func read(tx *bbolt.Tx, id []byte) (Broadcast, error) {
 		p.Course = &Course{Handed: unknownCourse}
 	}
 	s.Launch.Until = s.Until
+	if s.CallbackURL != "" {
+		s.Callback = belfry.StoredCallback(s.CallbackURL)
+	}
 	return Broadcast{s.Launch, p.Progress, *p.Course}, nil
 }
 

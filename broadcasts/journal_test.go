@@ -3,6 +3,7 @@ package broadcasts_test
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -191,6 +192,22 @@ func (r *boltRig) mustBeDamaged(id string) {
 	}
 	if _, err := r.Unfinished(r.t.Context()); !errors.Is(err, belfry.ErrCorrupt) {
 		r.t.Fatal("Unfinished passes over it:", err)
+	}
+}
+
+// A callback is called as it was written down, or not at all.
+func TestDamagedCallback(t *testing.T) {
+	r := newBoltRig(t)
+	b := launched("01jz0000000000000000000001")
+	b.Callback, b.State = belfry.StoredCallback(hook), broadcasts.Done
+	if err := errors.Join(r.Create(t.Context(), b), r.Commit(t.Context(), []broadcasts.Change{{Broadcast: b}}, nil)); err != nil {
+		t.Fatal(err)
+	}
+	bad := r.record("broadcasts.callbacks", b.ID)
+	bad[len(bad)-2] ^= 1
+	r.put("broadcasts.callbacks", b.ID, bad)
+	if list, err := r.Uncalled(t.Context()); !errors.Is(err, belfry.ErrCorrupt) || strings.Contains(err.Error(), "hooks") {
+		t.Errorf("to be called are %v, %v", list, err)
 	}
 }
 

@@ -17,12 +17,14 @@ import (
 const canary = "canary-4711"
 
 // What people were told is in no record of the file once they were told it, nor
-// in a compacted copy, which has no free pages (SEC-25).
+// in a compacted copy, which has no free pages (SEC-25). The same holds for the
+// secret of a callback that was called.
 func TestNothingIsLeftOfAMessage(t *testing.T) {
 	r := newBoltRig(t)
 	b := launched("01jz0000000000000000000001")
 	b.Message = belfry.Message{Title: "Title", Body: canary, URL: "/" + canary, Icon: "/" + canary, Image: "/" + canary, Lang: canary, Tag: "tag",
 		Actions: []belfry.Action{{Action: canary, Title: canary, URL: "/" + canary}}, Data: json.RawMessage(`{"a":"` + canary + `"}`)}
+	b.Callback = belfry.StoredCallback("https://hooks.example.com/" + canary)
 	if err := r.Create(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
@@ -31,6 +33,9 @@ func TestNothingIsLeftOfAMessage(t *testing.T) {
 	}
 	b.State, b.Counts.Pending, b.Counts.Accepted = broadcasts.Done, 0, 3
 	if err := r.Commit(t.Context(), []broadcasts.Change{{Broadcast: b}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Called(t.Context(), b.ID); err != nil {
 		t.Fatal(err)
 	}
 	if live, compact := r.holds(canary); live || compact {

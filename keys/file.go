@@ -44,6 +44,15 @@ const (
 // read reads the ring at path and checks that nobody else can (SEC-21). No
 // error quotes what the file holds.
 func read(path string) (*keySet, error) {
+	b, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	return decode(path, b)
+}
+
+// readPrivate reads the beginning of a file that nobody else can read.
+func readPrivate(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, unusable(path, "cannot be read by this user", "run belfry as the user who owns it")
@@ -63,7 +72,7 @@ func read(path string) (*keySet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keys: read %s: %w", path, err)
 	}
-	return decode(path, b)
+	return b, nil
 }
 
 func decode(path string, b []byte) (*keySet, error) {
@@ -112,7 +121,11 @@ func writeNew(path string, set *keySet) error {
 	taken := &belfry.Error{Kind: belfry.ErrConflict, Code: "keys-exist", Where: path,
 		Text: "is there already, and its keys are what browsers subscribed with",
 		Hint: "add a key with 'belfry keys import', or make a new current one with 'belfry keys rotate'"}
-	return write(path, set, func(temp string) error {
+	b, err := encode(set)
+	if err != nil {
+		return err
+	}
+	return write(path, b, func(temp string) error {
 		// A link, unlike a rename, fails where a file is.
 		err := os.Link(temp, path)
 		if errors.Is(err, fs.ErrExist) {
@@ -144,22 +157,22 @@ func overwrite(path string, set *keySet) error {
 			}
 		}
 	}
-	return write(path, set, func(temp string) error { return os.Rename(temp, path) })
+	b, err := encode(set)
+	if err != nil {
+		return err
+	}
+	return write(path, b, func(temp string) error { return os.Rename(temp, path) })
 }
 
-// write brings set to disk beside path, then has place put it there. Whatever
-// happens on the way, path holds all of the old ring or all of the new one.
-func write(path string, set *keySet, place func(temp string) error) (err error) {
+// write brings b to disk beside path, then has place put it there. Whatever
+// happens on the way, path holds all of the old file or all of the new one.
+func write(path string, b []byte, place func(temp string) error) (err error) {
 	defer func() {
 		var known *belfry.Error
 		if err != nil && !errors.As(err, &known) {
 			err = fmt.Errorf("keys: write %s: %w", path, err)
 		}
 	}()
-	b, err := encode(set)
-	if err != nil {
-		return err
-	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // 0600
 	if err != nil {
 		return err

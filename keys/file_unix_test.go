@@ -69,3 +69,13 @@ func TestOpenRefusesAFolder(t *testing.T) {
 		t.Errorf("got %q", e.Text)
 	}
 }
+
+// Who can read the secret can tell receivers of callbacks whatever they like.
+func TestOpenWebhookRefusesAFileThatOthersCanRead(t *testing.T) {
+	path := webhookKey(t, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := keys.OpenWebhook(path)
+	told(t, err, belfry.ErrNotUsable, "key-file")
+}

@@ -20,18 +20,14 @@ const maxPublish = 16 << 10
 
 // launch starts a broadcast. 202 means that it is on disk.
 func (s *Server) launch(c *gin.Context) error {
-	type call struct {
-		Message  belfry.Message  `json:"message"`
-		Audience belfry.Audience `json:"audience"`
-	}
-	in, err := decode[call](c.Request.Body, maxPublish)
+	in, err := decode[broadcasts.Request](c.Request.Body, maxPublish)
 	if err != nil {
 		return err
 	}
 	if err := caller(c).mayRing(in.Audience); err != nil {
 		return err
 	}
-	b, err := s.Broadcasts.Launch(c.Request.Context(), in.Message, in.Audience)
+	b, err := s.Broadcasts.Launch(c.Request.Context(), in)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/belfry-push/belfry/serviceworker"
 	"github.com/belfry-push/belfry/subscriptions"
 	"github.com/belfry-push/belfry/tokens"
+	"github.com/belfry-push/belfry/webhooks"
 )
 
 const site = "https://shop.example"
@@ -79,17 +80,20 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 	h.store = must(subscriptions.New(file.DB, subscriptions.Config{}))
 	h.tokens = must(tokens.New(file.DB))
 	h.ring = must(keys.Create(filepath.Join(dir, "vapid.json")))
+	webhook, _, err := keys.OpenWebhook(filepath.Join(dir, "webhook.key"))
+	caller := must(webhooks.New(webhooks.Config{Signer: must(webhook, err)}))
+	t.Cleanup(caller.Close)
 	log := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	out := must(sender.New(sender.Config{Signer: keys.NewSigner(h.ring, "", time.Now), Hosts: h.service.Hosts(), Client: h.service.Client()}))
 	t.Cleanup(out.Close)
 	journal := must(broadcasts.NewBoltJournal(file.DB, h.store.Forget))
-	engine := must(broadcasts.New(t.Context(), broadcasts.Config{Journal: journal, Audience: h.store, Sender: out, Origins: []string{site}, Log: log}))
+	engine := must(broadcasts.New(t.Context(), broadcasts.Config{Journal: journal, Audience: h.store, Sender: out, Origins: []string{site}, Caller: caller, Log: log}))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		engine.Close(ctx)
 	})
-	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Keys: h.ring, Tokens: h.tokens, Hosts: h.service.Hosts(), Origins: []string{site},
+	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Keys: h.ring, Webhook: webhook, Tokens: h.tokens, Hosts: h.service.Hosts(), Origins: []string{site},
 		Kit: serviceworker.Files, Log: log, Backup: func(w io.Writer) error { _, err := io.WriteString(w, "tar"); return err }}
 	for _, a := range adjust {
 		a(&cfg)

@@ -52,6 +52,15 @@ func (s *Server) exportKey(c *gin.Context) error {
 	return nil
 }
 
+// showWebhook shows the secret that callbacks are signed with, to whoever may open
+// the socket.
+func (s *Server) showWebhook(c *gin.Context) error {
+	s.Log.Info("the secret of callbacks was shown")
+	c.Header("Cache-Control", "no-store")
+	c.JSON(http.StatusOK, gin.H{"secret": s.Webhook.Reveal()})
+	return nil
+}
+
 // addKey makes a new current key of an empty object, and imports the pair of a
 // full one. An imported key is current while nobody is registered; later it only
 // signs for the rows that were made with it, for nobody else subscribed to it.

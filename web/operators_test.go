@@ -80,6 +80,8 @@ func TestLaunchRefused(t *testing.T) {
 		{`{"title":"T","variants":{"de":{"title":"U"}}}`, all, 400, "variants", "variants"},
 		{`{"title":"T","data":[1]}`, all, 400, "data", "message.data"},
 		{`{"title":"T"}`, `{}`, 400, "audience", "exactly one"},
+		{`{"title":"T"}`, all + `,"callback":"https://127.0.0.1/x"`, 400, "callback", "--callback-host"},
+		{`{"title":"T"}`, all + `,"callback":"http://hooks.example.com/x"`, 400, "callback", "https://"},
 		{`{"title":"T"}`, `{"channels":["private-x"]}`, 400, "private-channel", "private-x"},
 		{`{"title":"T"}`, `{"channels":["News"]}`, 400, "channel", "News"},
 		{`{"title":"T","body":"` + strings.Repeat("é", 2500) + `"}`, all, 413, "message-too-large", "octets"},
@@ -305,6 +307,9 @@ func TestKeysAndBackup(t *testing.T) {
 			t.Errorf("import of %s: %d %s", wrong, got.status, got.body)
 		}
 	}
+	if got := h.do(h.socket, "GET", "/api/v1/keys/webhook", ""); got.body != `{"secret":"`+h.web.Webhook.Reveal()+`"}` || got.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("secret of callbacks: %d %s, %v", got.status, got.body, got.header)
+	}
 	if got := h.do(h.socket, "POST", "/api/v1/backup", ""); got.status != 200 || got.body != "tar" {
 		t.Errorf("backup: %d %q", got.status, got.body)
 	}
@@ -317,8 +322,8 @@ func TestKeysAndBackup(t *testing.T) {
 	if err == nil {
 		t.Error("a backup that failed looks whole")
 	}
-	if log := h.log.String() + other.log.String(); strings.Contains(log, "privateKey") {
-		t.Error("the log holds a private key")
+	if log := h.log.String() + other.log.String(); strings.Contains(log, "privateKey") || strings.Contains(log, "whsec_") {
+		t.Error("the log holds a private key or the secret of callbacks")
 	}
 }
 

@@ -31,6 +31,7 @@ type Config struct {
 	Subscriptions *subscriptions.Store
 	Broadcasts    *broadcasts.Engine
 	Keys          *keys.Ring
+	Webhook       *keys.Webhook
 	Tokens        *tokens.Store
 	Backup        func(io.Writer) error // writes all there is as a tar archive
 	Hosts         belfry.PushHosts      // push services that a browser may name
@@ -59,8 +60,8 @@ type Server struct {
 
 // New returns a Server, or says what is missing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Keys == nil || cfg.Tokens == nil || cfg.Backup == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
-		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Keys, Tokens, Backup, Origins and Kit")
+	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.Tokens == nil || cfg.Backup == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
+		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Keys, Webhook, Tokens, Backup, Origins and Kit")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -112,6 +113,7 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodGet, "/api/v1/keys", admin, s.listKeys},
 		{http.MethodPost, "/api/v1/keys", owner, s.addKey},
 		{http.MethodGet, "/api/v1/keys/:id/private", owner, s.exportKey},
+		{http.MethodGet, "/api/v1/keys/webhook", owner, s.showWebhook},
 		{http.MethodPost, "/api/v1/backup", owner, s.backup},
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
 
@@ -28,7 +29,7 @@ func TestWatchOutlastsSilence(t *testing.T) {
 				waiting := service.Subscribe(h.ring.Current().PublicKey)
 				waiting.KeyID = h.ring.Current().ID
 				must(h.store.Import(t.Context(), []belfry.Subscription{waiting}, ""))
-				b := must(h.web.Broadcasts.Launch(t.Context(), belfry.Message{Title: "T"}, belfry.Audience{All: true}))
+				b := must(h.web.Broadcasts.Launch(t.Context(), broadcasts.Request{Message: belfry.Message{Title: "T"}, Audience: belfry.Audience{All: true}}))
 
 				server, listener := NewHTTPServer(h.web.Operators(Owner), slog.New(slog.DiscardHandler)), make(pipes)
 				var speaks http.Protocols

@@ -41,6 +41,7 @@ func Journal(t *testing.T, open func(t *testing.T) Rig) {
 		{"unfinished", testUnfinished},
 		{"open rows", testOpen},
 		{"wiped", testWiped},
+		{"callbacks", testCallbacks},
 		{"forget", testForget},
 		{"all or nothing", testAllOrNothing},
 		{"many at once", testManyAtOnce},
@@ -60,6 +61,7 @@ func broadcast(n int) broadcasts.Broadcast {
 			Message: belfry.Message{Title: "Überraschung <1>", Body: "b", Data: json.RawMessage(`{"a":[1,"x"]}`), TTL: &ttl,
 				Actions: []belfry.Action{{Action: "open", Title: "Open", URL: "/x"}}, Urgency: belfry.UrgencyHigh, Topic: "prices"},
 			Audience: belfry.Audience{Channels: []string{"news", "sport"}},
+			Callback: belfry.StoredCallback(fmt.Sprintf("https://hooks.example.com/%d", n)),
 			Deadline: at.Add(time.Minute), Created: at, Warnings: []string{"long"}, Until: math.MaxUint64 - belfry.Position(n),
 		},
 		Progress: broadcasts.Progress{
@@ -313,6 +315,7 @@ func testWiped(t *testing.T, r Rig) {
 		mustHold(t, r.Journal, b)
 		mustCommit(t, r.Journal, []broadcasts.Broadcast{ended(b, s)})
 		want := ended(b, s)
+		want.Callback = b.Callback.Shown()
 		want.Message = belfry.Message{Title: b.Message.Title, Tag: "tag", Topic: "prices", Urgency: belfry.UrgencyHigh, TTL: b.Message.TTL}
 		for _, j := range []broadcasts.Journal{r.Journal, r.Reopen()} {
 			if got, err := j.Get(t.Context(), b.ID); err != nil || !reflect.DeepEqual(got, want) {
@@ -322,6 +325,47 @@ func testWiped(t *testing.T, r Rig) {
 			r.Journal = j
 		}
 	}
+}
+
+// Who is to be told of an end is known from the end until they were told,
+// whatever happens in between: one that is forgotten waits for ever, one that is
+// kept is called for ever.
+func testCallbacks(t *testing.T, r Rig) {
+	j := r.Journal
+	hold := func(want ...broadcasts.Broadcast) {
+		t.Helper()
+		got, err := j.Uncalled(t.Context())
+		slices.SortFunc(got, func(a, b broadcasts.Broadcast) int { return strings.Compare(a.ID, b.ID) })
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("%v, %v", ids(got), err)
+		}
+		for i, w := range want {
+			url := w.Callback
+			if w.Launch = w.Launch.Wiped(); !reflect.DeepEqual(got[i].Progress, w.Progress) || got[i].Callback != url || got[i].ID != w.ID {
+				t.Errorf("got %+v, to %q\nwant %+v, to %q", got[i], got[i].Callback.Reveal(), w, url.Reveal())
+			}
+		}
+	}
+	one, two, none := broadcast(1), broadcast(2), broadcast(3)
+	none.Callback = belfry.Callback{}
+	mustCreate(t, j, one, two, none)
+	hold()
+	mustCommit(t, j, []broadcasts.Broadcast{ended(one, broadcasts.Done), two, ended(none, broadcasts.Done)})
+	hold(ended(one, broadcasts.Done))
+	mustCommit(t, j, []broadcasts.Broadcast{ended(two, broadcasts.Cancelled)})
+	j = r.Reopen()
+	hold(ended(one, broadcasts.Done), ended(two, broadcasts.Cancelled))
+	for _, id := range []string{one.ID, one.ID, none.ID, broadcast(4).ID} {
+		if err := j.Called(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	hold(ended(two, broadcasts.Cancelled))
+	wiped, _ := j.Get(t.Context(), one.ID)
+	mustCommit(t, j, []broadcasts.Broadcast{wiped})
+	hold(ended(two, broadcasts.Cancelled))
+	j = r.Reopen()
+	hold(ended(two, broadcasts.Cancelled))
 }
 
 // A subscription that is gone is removed with the count that says so; nobody
@@ -362,6 +406,9 @@ func testAllOrNothing(t *testing.T, r Rig) {
 	mustBeOpen(t, r.Journal, one.ID, nil)
 	if list, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 2 {
 		t.Errorf("%v unfinished, %v", ids(list), err)
+	}
+	if list, err := r.Journal.Uncalled(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%v are to be called, %v", ids(list), err)
 	}
 	for _, id := range []string{"a", "b", "c"} {
 		if !r.Subscribed(id) {

@@ -27,6 +27,7 @@ type Memory struct {
 type record struct {
 	launch, progress []byte
 	until            belfry.Position
+	callback         string // the URL, until it is called
 	course           broadcasts.Course
 	open             map[belfry.Position]broadcasts.Try
 	running          bool
@@ -45,7 +46,7 @@ func NewMemory(forget func(gone []belfry.Subscription) error) *Memory {
 func (m *Memory) Create(_ context.Context, b broadcasts.Broadcast) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.records[b.ID] = &record{until: b.Until, open: map[belfry.Position]broadcasts.Try{}}
+	m.records[b.ID] = &record{until: b.Until, callback: b.Callback.Reveal(), open: map[belfry.Position]broadcasts.Try{}}
 	if err := m.records[b.ID].keep(b.Launch); err != nil {
 		return err
 	}
@@ -120,6 +121,9 @@ func (m *Memory) read(id string) (b broadcasts.Broadcast, err error) {
 		return b, err
 	}
 	b.Until, b.Course = r.until, r.course
+	if r.running && r.callback != "" {
+		b.Callback = belfry.StoredCallback(r.callback)
+	}
 	return b, json.Unmarshal(r.progress, &b.Progress)
 }
 
@@ -131,6 +135,27 @@ func (m *Memory) List(_ context.Context, after string, limit int) ([]broadcasts.
 // Unfinished returns the broadcasts that have not ended.
 func (m *Memory) Unfinished(context.Context) ([]broadcasts.Broadcast, error) {
 	return m.newest(math.MaxInt, func(_ string, r *record) bool { return r.running })
+}
+
+// Uncalled returns the broadcasts whose callback is not over.
+func (m *Memory) Uncalled(context.Context) ([]broadcasts.Broadcast, error) {
+	list, err := m.newest(math.MaxInt, func(_ string, r *record) bool { return !r.running && r.callback != "" })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range list {
+		list[i].Callback = belfry.StoredCallback(m.records[list[i].ID].callback)
+	}
+	return list, err
+}
+
+// Called forgets a callback.
+func (m *Memory) Called(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.records[id]; r != nil {
+		r.callback = ""
+	}
+	return nil
 }
 
 func (m *Memory) newest(limit int, wanted func(string, *record) bool) (list []broadcasts.Broadcast, err error) {

@@ -16,7 +16,7 @@ import (
 
 // archive writes what a server is made of: the database as it is at this moment,
 // while everybody goes on writing, and then the keys, so that no row can be in
-// it whose key is not.
+// it whose key is not, and the secret that its callbacks are signed with.
 func archive(file *boltfile.File, paths config.Paths, w io.Writer) error {
 	out := tar.NewWriter(w)
 	err := file.View(func(tx *bbolt.Tx) error {
@@ -29,15 +29,17 @@ func archive(file *boltfile.File, paths config.Paths, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("backup of the database: %w", err)
 	}
-	keys, err := os.ReadFile(paths.Keys)
-	if err != nil {
-		return fmt.Errorf("backup of the keys: %w", err)
-	}
-	if err := out.WriteHeader(member(paths.Keys, int64(len(keys)))); err != nil {
-		return err
-	}
-	if _, err := out.Write(keys); err != nil {
-		return err
+	for _, path := range []string{paths.Keys, paths.Webhook} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("backup of the keys: %w", err)
+		}
+		if err := out.WriteHeader(member(path, int64(len(b)))); err != nil {
+			return err
+		}
+		if _, err := out.Write(b); err != nil {
+			return err
+		}
 	}
 	return out.Close()
 }

@@ -109,7 +109,7 @@ func unpack(stream io.Reader, dir string) (files []saved, err error) {
 	if err != nil {
 		return nil, err
 	}
-	wanted := []string{filepath.Base(paths.Database), filepath.Base(paths.Keys)}
+	wanted := []string{filepath.Base(paths.Database), filepath.Base(paths.Keys), filepath.Base(paths.Webhook)}
 	for in := tar.NewReader(stream); ; {
 		h, err := in.Next()
 		if err == io.EOF {
@@ -154,6 +154,9 @@ func checkBackup(dir string) error {
 		return err
 	}
 	if _, err := keys.Open(paths.Keys); err != nil {
+		return err
+	}
+	if _, _, err := keys.OpenWebhook(paths.Webhook); err != nil {
 		return err
 	}
 	file, err := boltfile.OpenExisting(paths.Database)

@@ -102,6 +102,7 @@ func broadcastFacts(b broadcasts.Broadcast) [][2]string {
 	}
 	list := [][2]string{{"id", b.ID}, {"state", state}, {"title", b.Message.Title}, {"body", b.Message.Body}, {"url", b.Message.URL},
 		{"audience", audienceText(b.Audience)}, {"urgency", string(cmp.Or(b.Message.Urgency, belfry.UrgencyNormal))}, {"topic", b.Message.Topic},
+		{"callback", b.Callback.String()},
 		{"created", stamp(&b.Created)}, {"deadline", stamp(&b.Deadline)}}
 	if b.Finished != nil {
 		list = append(list, [2]string{"finished", stamp(b.Finished)})

@@ -24,6 +24,7 @@ import (
 	"github.com/belfry-push/belfry/subscriptions"
 	"github.com/belfry-push/belfry/tokens"
 	"github.com/belfry-push/belfry/web"
+	"github.com/belfry-push/belfry/webhooks"
 )
 
 // A house is every room of a running server. It is where the rooms meet: what
@@ -39,7 +40,9 @@ type house struct {
 	file          *boltfile.File
 	subscriptions *subscriptions.Store
 	keys          *keys.Ring
+	webhook       *keys.Webhook
 	sender        *sender.Sender
+	caller        *webhooks.Caller
 	engine        *broadcasts.Engine
 	web           *web.Server
 
@@ -50,7 +53,7 @@ type house struct {
 // build opens everything, from the ground up. The file comes first: whoever
 // holds its lock is the only server here.
 func (h *house) build(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{h.open, h.listen, h.openKeys, h.checkKeys, h.join} {
+	for _, step := range []func(context.Context) error{h.open, h.listen, h.openKeys, h.checkKeys, h.openWebhook, h.join} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -137,11 +140,23 @@ func (h *house) checkKeys(ctx context.Context) error {
 	return nil
 }
 
+// openWebhook opens the secret that callbacks are signed with.
+func (h *house) openWebhook(context.Context) (err error) {
+	var made bool
+	if h.webhook, made, err = keys.OpenWebhook(h.paths.Webhook); made {
+		h.log.Info("made a secret that callbacks are signed with; `belfry keys webhook` shows it", "file", h.paths.Webhook)
+	}
+	return err
+}
+
 // join hands every room what it needs of the others.
 func (h *house) join(ctx context.Context) (err error) {
 	origins := h.cfg.AllOrigins(h.public.Addr())
 	for _, p := range h.cfg.PushHosts.Additions() {
 		h.log.Warn("speaking to a push service that is not on the built-in list", "host", p.Host, "port", p.Port, "scheme", p.Scheme, "dials", p.Dial)
+	}
+	for _, c := range h.cfg.CallbackHosts.Additions() {
+		h.log.Warn("callbacks may go to a host in our own network", "host", c.Host, "port", c.Port, "scheme", c.Scheme, "dials", c.Dial)
 	}
 	if h.cfg.Subject == "" {
 		h.log.Warn("no --subject: tokens carry no contact, and Apple's push service will refuse them")
@@ -150,18 +165,22 @@ func (h *house) join(ctx context.Context) (err error) {
 	if h.sender, err = sender.New(sender.Config{Signer: signer, Hosts: h.cfg.PushHosts, Engine: h.cfg.Engine, RootCAs: h.roots}); err != nil {
 		return err
 	}
+	if h.caller, err = webhooks.New(webhooks.Config{Signer: h.webhook, Hosts: h.cfg.CallbackHosts}); err != nil {
+		return err
+	}
 	journal, err := broadcasts.NewBoltJournal(h.file.DB, h.subscriptions.Forget)
 	if err != nil {
 		return err
 	}
-	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: journal, Audience: h.subscriptions, Sender: h.sender, Origins: origins, Log: h.log}); err != nil {
+	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: journal, Audience: h.subscriptions, Sender: h.sender, Origins: origins,
+		Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
 		return err
 	}
 	bearers, err := tokens.New(h.file.DB)
 	if err != nil {
 		return err
 	}
-	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Keys: h.keys, Tokens: bearers, Hosts: h.cfg.PushHosts, Origins: origins,
+	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Keys: h.keys, Webhook: h.webhook, Tokens: bearers, Hosts: h.cfg.PushHosts, Origins: origins,
 		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) },
 		Kit:    serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
@@ -239,6 +258,9 @@ func (h *house) close() {
 	}
 	if h.sender != nil {
 		h.sender.Close()
+	}
+	if h.caller != nil {
+		h.caller.Close()
 	}
 	if h.file != nil {
 		h.file.Close()

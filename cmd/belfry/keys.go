@@ -21,8 +21,8 @@ import (
 )
 
 func (a *app) keysCommand() *cobra.Command {
-	c := &cobra.Command{Use: "keys", Short: "See, rotate, import and export the VAPID keys", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
-	c.AddCommand(a.keysShowCommand(), a.keysRotateCommand(), a.keysImportCommand(), a.keysExportCommand())
+	c := &cobra.Command{Use: "keys", Short: "See, rotate, import and export the VAPID keys, and show what signs callbacks", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
+	c.AddCommand(a.keysShowCommand(), a.keysRotateCommand(), a.keysImportCommand(), a.keysExportCommand(), a.keysWebhookCommand())
 	return c
 }
 
@@ -104,6 +104,31 @@ way back after the file was lost.`,
 				return a.importOffline(pair, err)
 			}
 			return err
+		}}
+}
+
+func (a *app) keysWebhookCommand() *cobra.Command {
+	return &cobra.Command{Use: "webhook", Short: "Show the secret that callbacks are signed with", Args: args(cobra.NoArgs),
+		Long: `Show the secret that callbacks are signed with, as libraries for Standard Webhooks
+take it. Receivers check with it that a callback is yours.
+
+Whoever has it can tell them anything: keep it as you keep a password.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := a.ownersClient("secrets do not travel")
+			if err != nil {
+				return err
+			}
+			var shown struct {
+				Secret string `json:"secret"`
+			}
+			if err := cl.call(c.Context(), http.MethodGet, keysPath+"/webhook", nil, &shown); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(shown)
+			}
+			fmt.Fprintln(a.out, shown.Secret)
+			return nil
 		}}
 }
 

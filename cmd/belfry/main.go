@@ -91,7 +91,7 @@ func (a *app) explain(err error) int {
 	fmt.Fprintf(a.err, "belfry: %s\n", text)
 	var told *belfry.Error
 	if errors.As(err, &told) {
-		if told.Code == "usage" || told.Code == "push-host" || told.Code == "ops-listen" {
+		if told.Code == "usage" || told.Code == "push-host" || told.Code == "callback-host" || told.Code == "ops-listen" {
 			code = exitUsage
 		}
 		if told.Hint != "" {

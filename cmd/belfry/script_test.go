@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Values[startedKey{}] = map[string]*process{}
+			e.Values[receiversKey{}] = map[string]*receiver{}
 			e.Setenv("GORACE", raceOptions)
 			return nil
 		},
@@ -46,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"start": cmdStart, "halt": cmdHalt, "slay": cmdSlay, "exits": cmdExits, "fetch": cmdFetch,
 			"mint": cmdMint, "mode": cmdMode, "repeat": cmdRepeat, "leaks": cmdLeaks, "pick": cmdPick, "certify": cmdCertify,
 			"answer": cmdAnswer, "await": cmdAwait, "join": cmdJoin, "write": cmdWrite,
+			"receive": cmdReceive, "called": cmdCalled,
 		},
 	})
 }
@@ -415,6 +417,8 @@ func secrets(dir string) map[string]string {
 				found["the endpoint"+where] = s.Endpoint[strings.LastIndexByte(s.Endpoint, '/')+1:]
 				found["p256dh"+where], found["auth"+where] = s.Keys.P256dh, s.Keys.Auth
 			}
+		case name == "webhook.key":
+			found["the secret of callbacks in "+path] = strings.TrimSpace(string(text))
 		case name == "vapid.json":
 			for _, m := range regexp.MustCompile(`"privateKey": "([^"]+)"`).FindAllSubmatch(text, -1) {
 				found["a private key of "+path] = string(m[1])

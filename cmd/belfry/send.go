@@ -29,6 +29,7 @@ type sending struct {
 	ttl      time.Duration
 	file     string
 	detach   bool
+	callback string
 }
 
 func (a *app) sendCommand() *cobra.Command {
@@ -59,6 +60,7 @@ Exits with 3 when the broadcast ended with failures, and with 4 when it was canc
 	f.DurationVar(&s.ttl, "ttl", 24*time.Hour, "how long it is worth saying, a `duration` up to 672h")
 	f.StringVar(&s.message.Topic, "topic", "", "a later message with this `topic` replaces it while it still waits")
 	f.StringVar(&s.file, "message", "", "read the message as JSON from this `FILE`, or from standard input with -")
+	f.StringVar(&s.callback, "callback", "", "tell this `URL` how it ended, signed with the secret that keys webhook shows")
 	f.BoolVar(&s.detach, "detach", false, "print the id and do not wait")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if a.data.object != "" {
@@ -215,6 +217,9 @@ func (s sending) launch() (json.RawMessage, error) {
 	in := map[string]any{"message": s.message, "audience": s.audience}
 	if s.written != nil {
 		in["message"] = s.written
+	}
+	if s.callback != "" {
+		in["callback"] = s.callback
 	}
 	body, err := json.Marshal(in)
 	if err == nil && len(body) > maxLaunch {

@@ -33,6 +33,7 @@ type Serve struct {
 	RegisterPer    time.Duration
 	PushHosts      belfry.PushHosts
 	PushCA         string
+	CallbackHosts  belfry.CallbackHosts
 	Engine         string
 	Demo           bool
 	LogLevel       string
@@ -52,17 +53,18 @@ func ServeFlags(fs *pflag.FlagSet) func() (Serve, error) {
 	limit := fs.String("register-limit", "10/min", "`limit` on registrations of one address: N/s, N/min, N/h, or off")
 	hosts := fs.StringSlice("push-host", nil, "one more push service, `HOST[:PORT]`; for development also http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
 	ca := fs.String("push-ca", "", "`FILE` with one more certificate authority for push services, PEM")
+	callbacks := fs.StringSlice("callback-host", nil, "one receiver of callbacks that may be in your own network, `HOST[:PORT]`; on this machine also http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
 	engine := fs.String("engine", "native", "`name` of what seals messages: native or webpush-go")
 	demo := fs.Bool("demo", false, "serve the demo page at / even with --public-url")
 	level := fs.String("log-level", "info", "`level` of what is logged: debug, info, warn or error")
 	return func() (Serve, error) {
 		c := Serve{Listen: *listen, PublicURL: *public, Origins: *origins, Subject: *subject, OpsListen: *ops, TLSCert: *cert,
 			TLSKey: *key, PushCA: *ca, Engine: *engine, Demo: *demo, LogLevel: *level}
-		return c, c.check(*proxies, *limit, *hosts)
+		return c, c.check(*proxies, *limit, *hosts, *callbacks)
 	}
 }
 
-func (c *Serve) check(proxies []string, limit string, hosts []string) (err error) {
+func (c *Serve) check(proxies []string, limit string, hosts, callbacks []string) (err error) {
 	if c.PublicURL != "" {
 		if c.PublicURL, err = Origin("--public-url", c.PublicURL); err != nil {
 			return err
@@ -84,6 +86,9 @@ func (c *Serve) check(proxies []string, limit string, hosts []string) (err error
 		return err
 	}
 	if c.PushHosts, err = belfry.NewPushHosts(hosts); err != nil {
+		return err
+	}
+	if c.CallbackHosts, err = belfry.NewCallbackHosts(callbacks); err != nil {
 		return err
 	}
 	return c.checkListeners()
@@ -226,11 +231,12 @@ func EnvName(flag string) string {
 const maxSocket = 100
 
 // Paths are the files in the data directory.
-type Paths struct{ Dir, Database, Keys, Socket string }
+type Paths struct{ Dir, Database, Keys, Webhook, Socket string }
 
 // PathsIn returns the files of the data directory dir.
 func PathsIn(dir string) (Paths, error) {
-	p := Paths{dir, filepath.Join(dir, "belfry.db"), filepath.Join(dir, "vapid.json"), filepath.Join(dir, "belfry.sock")}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	p := Paths{dir, in("belfry.db"), in("vapid.json"), in("webhook.key"), in("belfry.sock")}
 	if len(p.Socket) > maxSocket {
 		return p, &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--data",
 			Text: fmt.Sprintf("the socket's path %s is %d octets, over the %d that every system takes", p.Socket, len(p.Socket), maxSocket),
@@ -256,7 +262,7 @@ func (p Paths) MakeDir() error {
 	}
 	for _, entry := range there {
 		name, _, _ := strings.Cut(entry.Name(), ".")
-		if !slices.Contains([]string{"belfry", "vapid", "user", "lost+found"}, name) {
+		if !slices.Contains([]string{"belfry", "vapid", "webhook", "user", "lost+found"}, name) {
 			return &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--data",
 				Text: fmt.Sprintf("%s is open to others and holds %+q; it would be closed to everybody but you", p.Dir, entry.Name()),
 				Hint: "name a directory of its own, such as " + filepath.Join(p.Dir, "belfry-data")}
