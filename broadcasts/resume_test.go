@@ -394,7 +394,7 @@ func TestPaceAfterAPause(t *testing.T) {
 		b.Resume(t.Context(), launched.ID)
 		time.Sleep(10500 * time.Millisecond)
 		got := b.get(launched.ID)
-		if got.Pace < 9 || got.Pace > 11 || got.ETA == nil || got.ETA.Sub(time.Now()) > 20*time.Second {
+		if got.Pace < 9 || got.Pace > 11 || got.ETA == nil || time.Until(*got.ETA) > 20*time.Second {
 			t.Errorf("%v a second, done at %v", got.Pace, got.ETA)
 		}
 	})
