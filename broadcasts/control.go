@@ -88,21 +88,27 @@ func (e *Engine) Resume(ctx context.Context, id string) (Broadcast, error) {
 // halted gives an order to a broadcast that runs, and returns it once it has
 // stopped and that is on disk. Of one that does not run, it changes nothing.
 func (e *Engine) halted(ctx context.Context, id string, o order) (Broadcast, error) {
-	e.mu.Lock()
-	r := e.live[id]
-	e.mu.Unlock()
-	if r != nil {
-		r.obey(o)
-		if o.to == Cancelled {
-			time.AfterFunc(cancelPatience, r.kill) // also when nobody waits for it any more
+	for {
+		e.mu.Lock()
+		r, closed := e.live[id], e.closed
+		e.mu.Unlock()
+		if r != nil {
+			r.obey(o)
+			if o.to == Cancelled {
+				time.AfterFunc(cancelPatience, r.kill) // also when nobody waits for it any more
+			}
+			select {
+			case <-r.done:
+			case <-ctx.Done():
+				return Broadcast{}, ctx.Err()
+			}
 		}
-		select {
-		case <-r.done:
-		case <-ctx.Done():
-			return Broadcast{}, ctx.Err()
+		b, err := e.Journal.Get(ctx, id)
+		if err != nil || b.State != Running || closed {
+			return b, err
 		}
+		// Somebody has resumed it since we looked: what is running is live.
 	}
-	return e.Journal.Get(ctx, id)
 }
 
 // change changes a broadcast that nobody works on, one at a time.
