@@ -182,20 +182,24 @@ func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error
 }
 
 // Open returns the open rows of a broadcast.
-func (j *BoltJournal) Open(_ context.Context, id string) (map[belfry.Position]Try, error) {
-	open := map[belfry.Position]Try{}
-	err := j.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketOpen).Cursor()
-		for k, v := c.Seek([]byte(id)); len(k) == len(id)+8 && string(k[:len(id)]) == id; k, v = c.Next() {
-			var t Try
-			if len(v) > 0 && boltfile.Unseal(v, &t) != nil {
-				return damaged(id)
-			}
-			open[belfry.Position(binary.BigEndian.Uint64(k[len(id):]))] = t
-		}
-		return nil
+func (j *BoltJournal) Open(_ context.Context, id string) (open map[belfry.Position]Try, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		open, err = openOf(tx, id)
+		return err
 	})
 	return open, wrap("open rows", err)
+}
+
+func openOf(tx *bbolt.Tx, id string) (map[belfry.Position]Try, error) {
+	open, c := map[belfry.Position]Try{}, tx.Bucket(bucketOpen).Cursor()
+	for k, v := c.Seek([]byte(id)); len(k) == len(id)+8 && string(k[:len(id)]) == id; k, v = c.Next() {
+		var t Try
+		if len(v) > 0 && boltfile.Unseal(v, &t) != nil {
+			return nil, damaged(id)
+		}
+		open[belfry.Position(binary.BigEndian.Uint64(k[len(id):]))] = t
+	}
+	return open, nil
 }
 
 // Uncalled returns the broadcasts whose callback is not over.

@@ -1,0 +1,199 @@
+package broadcasts
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/internal/boltfile"
+)
+
+// examineStep is how many keys are looked at in one transaction. With the open
+// rows of a broadcast it is some thousand.
+const examineStep = 16
+
+// Examine reads every broadcast, recomputes its accounting (REL-27), and looks
+// at the open rows, the callbacks and the list of what is running. What is compared with each
+// other is read in one transaction. With an error it returns what it found until then.
+func (j *BoltJournal) Examine(ctx context.Context) (belfry.Checkup, error) {
+	x := &examination{}
+	err := errors.Join(
+		boltfile.Walk(ctx, j.db.View, bucketBroadcasts, examineStep, x.broadcast),
+		boltfile.Walk(ctx, j.db.View, bucketProgress, examineStep, x.progress),
+		boltfile.Walk(ctx, j.db.View, bucketOpen, 100*examineStep, x.open),
+		boltfile.Walk(ctx, j.db.View, bucketRunning, examineStep, x.running),
+		boltfile.Walk(ctx, j.db.View, bucketCallbacks, examineStep, x.callback))
+	return belfry.Checkup{Looked: []belfry.Looked{{What: "broadcasts", Count: x.broadcasts}, {What: "open rows", Count: x.rows}, {What: "callbacks", Count: x.callbacks}}, Findings: x.findings}, err
+}
+
+// Mend writes the list of what is running anew from the progress of each
+// broadcast, and drops open rows of those that have ended or are not there, and
+// callbacks of these.
+func (j *BoltJournal) Mend(ctx context.Context) error {
+	mend := func(bucket []byte, wrong func(tx *bbolt.Tx, key []byte) bool) error {
+		return boltfile.Walk(ctx, j.db.Update, bucket, 100*examineStep, func(tx *bbolt.Tx) boltfile.Visit {
+			return func(k, _ []byte) error {
+				if !wrong(tx, k) {
+					return nil
+				}
+				return tx.Bucket(bucket).Delete(k)
+			}
+		})
+	}
+	return wrap("mend", errors.Join(
+		mend(bucketRunning, func(tx *bbolt.Tx, id []byte) bool {
+			b, err := read(tx, id)
+			return err == nil && b.Ended() || missing(err)
+		}),
+		mend(bucketCallbacks, func(tx *bbolt.Tx, id []byte) bool { _, err := read(tx, id); return missing(err) }),
+		mend(bucketOpen, func(tx *bbolt.Tx, key []byte) bool {
+			id, fits := broadcastOf(key)
+			b, err := read(tx, id)
+			return !fits || err == nil && b.Ended() || missing(err)
+		}),
+		boltfile.Walk(ctx, j.db.Update, bucketProgress, 100*examineStep, func(tx *bbolt.Tx) boltfile.Visit {
+			return func(id, _ []byte) error {
+				if b, err := read(tx, id); err != nil || b.Ended() {
+					return nil
+				}
+				return tx.Bucket(bucketRunning).Put(id, nil)
+			}
+		})))
+}
+
+func missing(err error) bool { return errors.Is(err, belfry.ErrNotFound) }
+
+// An examination is what is known so far.
+type examination struct {
+	broadcasts, rows, callbacks int
+	findings                    []belfry.Finding
+}
+
+const (
+	restoreHint = "keep a copy of the file as it is, and restore it from a backup"
+	rebuildHint = "put it right with `belfry doctor --rebuild`"
+	reportHint  = "this is a fault of belfry: report it with what `belfry broadcasts show %s --json` prints"
+)
+
+func (x *examination) find(hint, format string, args ...any) {
+	x.findings = append(x.findings, belfry.Finding{Severity: belfry.Fault, What: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// broadcast looks at broadcasts, each with its open rows.
+func (x *examination) broadcast(tx *bbolt.Tx) boltfile.Visit {
+	return func(k, _ []byte) error {
+		x.broadcasts++
+		b, err := read(tx, k)
+		if err != nil {
+			x.find(restoreHint, "broadcast %+q cannot be read", k)
+			return nil
+		}
+		open, err := openOf(tx, b.ID)
+		if err != nil {
+			x.find(restoreHint, "how broadcast %s stands with its open rows cannot be read", b.ID)
+		}
+		if wrong := b.unsound(len(open)); wrong != "" {
+			x.find(fmt.Sprintf(reportHint, b.ID), "broadcast %s %s", b.ID, wrong)
+		}
+		if !b.Ended() && tx.Bucket(bucketRunning).Get(k) == nil {
+			x.find(rebuildHint, "broadcast %s is %s, and would not go on after a restart", b.ID, b.State)
+		}
+		return nil
+	}
+}
+
+// unsound says what is wrong with the accounting of a broadcast that has so many
+// open rows, or nothing.
+func (b Broadcast) unsound(open int) string {
+	c := b.Counts
+	sum, reasons, hosts := 0, 0, 0
+	for _, n := range []int{c.Pending, c.Accepted, c.Suppressed, c.Expired, c.Gone, c.Left, c.Failed, c.Cancelled} {
+		if sum += n; n < 0 {
+			return "has a count below nothing"
+		}
+	}
+	for _, n := range b.Failures {
+		reasons += n
+	}
+	for _, h := range b.Hosts {
+		hosts += h.Accepted
+	}
+	switch {
+	case sum != c.Targets:
+		return fmt.Sprintf("was for %d subscriptions and accounts for %d", c.Targets, sum)
+	case reasons != c.Failed:
+		return fmt.Sprintf("has %d that failed and reasons for %d", c.Failed, reasons)
+	case hosts != c.Accepted:
+		return fmt.Sprintf("has %d that were accepted, and its push services took %d", c.Accepted, hosts)
+	case b.Ended() && c.Pending > 0:
+		return fmt.Sprintf("is %s and has %d pending", b.State, c.Pending)
+	case !b.Ended() && open > c.Pending:
+		return fmt.Sprintf("has %d open rows and only %d pending", open, c.Pending)
+	}
+	return ""
+}
+
+// progress looks for what is left of broadcasts whose message is lost.
+func (x *examination) progress(tx *bbolt.Tx) boltfile.Visit {
+	return func(id, _ []byte) error {
+		if tx.Bucket(bucketBroadcasts).Get(id) == nil {
+			x.find(restoreHint, "broadcast %+q has lost its message", id)
+		}
+		return nil
+	}
+}
+
+// open looks for rows that nobody will settle.
+func (x *examination) open(tx *bbolt.Tx) boltfile.Visit {
+	var b Broadcast // that of the row before
+	var err error
+	return func(k, _ []byte) error {
+		x.rows++
+		id, fits := broadcastOf(k)
+		if b.ID == "" || b.ID != string(id) {
+			b, err = read(tx, id)
+		}
+		switch {
+		case !fits || missing(err):
+			x.find(rebuildHint, "an open row %+q belongs to no broadcast", k)
+		case err == nil && b.Ended():
+			x.find(rebuildHint, "row %d of broadcast %s is open, which has ended", binary.BigEndian.Uint64(k[len(id):]), b.ID)
+		}
+		return nil
+	}
+}
+
+// broadcastOf returns the id in the key of an open row, and whether it is one.
+func broadcastOf(key []byte) (id []byte, fits bool) {
+	n := max(len(key)-8, 0)
+	return key[:n], n > 0
+}
+
+// running looks for what a start would go on with in vain.
+func (x *examination) running(tx *bbolt.Tx) boltfile.Visit {
+	return func(id, _ []byte) error {
+		if b, err := read(tx, id); missing(err) || err == nil && b.Ended() {
+			x.find(rebuildHint, "broadcast %+q is listed as running, and is %s", id, cmp.Or(string(b.State), "not there"))
+		}
+		return nil
+	}
+}
+
+// callback looks for what would keep the server from starting.
+func (x *examination) callback(tx *bbolt.Tx) boltfile.Visit {
+	return func(id, value []byte) error {
+		x.callbacks++
+		var url string
+		if _, err := read(tx, id); missing(err) {
+			x.find(rebuildHint, "a callback belongs to broadcast %+q, which is not there", id)
+		} else if boltfile.Unseal(value, &url) != nil {
+			x.find(restoreHint, "the callback of broadcast %+q cannot be read", id)
+		}
+		return nil
+	}
+}
