@@ -94,7 +94,8 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 		engine.Close(ctx)
 	})
 	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Keys: h.ring, Webhook: webhook, Tokens: h.tokens, Hosts: h.service.Hosts(), Origins: []string{site},
-		Kit: serviceworker.Files, Log: log, Backup: func(w io.Writer) error { _, err := io.WriteString(w, "tar"); return err }}
+		Kit: serviceworker.Files, Log: log, Backup: func(w io.Writer) error { _, err := io.WriteString(w, "tar"); return err },
+		Doctor: func(context.Context, bool) (belfry.Checkup, error) { return belfry.Checkup{}, nil }}
 	for _, a := range adjust {
 		a(&cfg)
 	}

@@ -7,6 +7,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -33,9 +34,10 @@ type Config struct {
 	Keys          *keys.Ring
 	Webhook       *keys.Webhook
 	Tokens        *tokens.Store
-	Backup        func(io.Writer) error // writes all there is as a tar archive
-	Hosts         belfry.PushHosts      // push services that a browser may name
-	Origins       []string              // sites that may register and that links may point to
+	Backup        func(io.Writer) error                                           // writes all there is as a tar archive
+	Doctor        func(ctx context.Context, rebuild bool) (belfry.Checkup, error) // looks at all there is
+	Hosts         belfry.PushHosts                                                // push services that a browser may name
+	Origins       []string                                                        // sites that may register and that links may point to
 
 	Kit  fs.FS // the files of the browser kit
 	Demo bool  // serve the demo page at /
@@ -60,8 +62,8 @@ type Server struct {
 
 // New returns a Server, or says what is missing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.Tokens == nil || cfg.Backup == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
-		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Keys, Webhook, Tokens, Backup, Origins and Kit")
+	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.Tokens == nil || cfg.Backup == nil || cfg.Doctor == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
+		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Keys, Webhook, Tokens, Backup, Doctor, Origins and Kit")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -115,6 +117,7 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodGet, "/api/v1/keys/:id/private", owner, s.exportKey},
 		{http.MethodGet, "/api/v1/keys/webhook", owner, s.showWebhook},
 		{http.MethodPost, "/api/v1/backup", owner, s.backup},
+		{http.MethodPost, "/api/v1/doctor", owner, s.doctor},
 	}
 }
 

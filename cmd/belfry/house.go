@@ -43,7 +43,9 @@ type house struct {
 	webhook       *keys.Webhook
 	sender        *sender.Sender
 	caller        *webhooks.Caller
+	journal       *broadcasts.BoltJournal
 	engine        *broadcasts.Engine
+	tokens        *tokens.Store
 	web           *web.Server
 
 	public, socket, ops net.Listener // ops is nil without --ops-listen
@@ -124,20 +126,11 @@ func (h *house) openKeys(ctx context.Context) (err error) {
 // were made with is not on the ring (WP-49). The server starts all the same,
 // since keys are imported into a running one.
 func (h *house) checkKeys(ctx context.Context) error {
-	uses, err := h.subscriptions.Keys(ctx)
-	if err != nil {
-		return err
+	missing, err := h.missingKeys(ctx)
+	for id, n := range missing {
+		h.log.Error("subscriptions cannot be rung: the VAPID key that they were made with is missing", "key", id, "subscriptions", n, "hint", importKeyHint)
 	}
-	for _, k := range h.keys.List() {
-		delete(uses, k.ID)
-	}
-	for id, n := range uses {
-		if n > 0 {
-			h.log.Error("subscriptions cannot be rung: the VAPID key that they were made with is missing", "key", id, "subscriptions", n,
-				"hint", "bring it back with `belfry keys import FILE`")
-		}
-	}
-	return nil
+	return err
 }
 
 // openWebhook opens the secret that callbacks are signed with.
@@ -168,21 +161,19 @@ func (h *house) join(ctx context.Context) (err error) {
 	if h.caller, err = webhooks.New(webhooks.Config{Signer: h.webhook, Hosts: h.cfg.CallbackHosts}); err != nil {
 		return err
 	}
-	journal, err := broadcasts.NewBoltJournal(h.file.DB, h.subscriptions.Forget)
-	if err != nil {
+	if h.journal, err = broadcasts.NewBoltJournal(h.file.DB, h.subscriptions.Forget); err != nil {
 		return err
 	}
-	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: journal, Audience: h.subscriptions, Sender: h.sender, Origins: origins,
+	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: h.journal, Audience: h.subscriptions, Sender: h.sender, Origins: origins,
 		Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
 		return err
 	}
-	bearers, err := tokens.New(h.file.DB)
-	if err != nil {
+	if h.tokens, err = tokens.New(h.file.DB); err != nil {
 		return err
 	}
-	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Keys: h.keys, Webhook: h.webhook, Tokens: bearers, Hosts: h.cfg.PushHosts, Origins: origins,
-		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) },
-		Kit:    serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
+	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Keys: h.keys, Webhook: h.webhook, Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
+		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) }, Doctor: h.examine,
+		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
 	return err
 }

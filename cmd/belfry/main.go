@@ -137,7 +137,7 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "ring", Title: "Ring:"}, &cobra.Group{ID: "run", Title: "Run a server:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"ring": {a.sendCommand(), a.broadcastsCommand(), a.subscriptionsCommand()},
-		"run":  {a.serveCommand(), a.keysCommand(), a.tokensCommand(), a.backupCommand(), a.pushserviceCommand()},
+		"run":  {a.serveCommand(), a.keysCommand(), a.tokensCommand(), a.backupCommand(), a.doctorCommand(), a.pushserviceCommand()},
 		"":     {a.versionCommand()},
 	} {
 		for _, c := range commands {

@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": cmdStart, "halt": cmdHalt, "slay": cmdSlay, "exits": cmdExits, "fetch": cmdFetch,
 			"mint": cmdMint, "mode": cmdMode, "repeat": cmdRepeat, "leaks": cmdLeaks, "pick": cmdPick, "certify": cmdCertify,
-			"answer": cmdAnswer, "await": cmdAwait, "join": cmdJoin, "write": cmdWrite,
+			"answer": cmdAnswer, "await": cmdAwait, "damage": cmdDamage, "blot": cmdBlot, "join": cmdJoin, "write": cmdWrite,
 			"receive": cmdReceive, "called": cmdCalled,
 		},
 	})
