@@ -1,10 +1,14 @@
 package broadcasts_test
 
 import (
+	"context"
 	"encoding/binary"
+	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
@@ -130,5 +134,39 @@ func TestExamineComputesTheAccounting(t *testing.T) {
 		if _, findings := r.examine(); !slices.Equal(findings, []string{"broadcast " + runningID + " " + tt.want}) {
 			t.Errorf("%s: %q", tt.name, findings)
 		}
+	}
+}
+
+// A broadcast on its way, paused, resumed and cancelled, is sound at every
+// moment: a doctor who cries wolf is not heard.
+func TestExamineBesideBroadcasts(t *testing.T) {
+	r := newBoltRig(t)
+	r.file.NoSync = true
+	p := &post{before: func(belfry.Subscription) { runtime.Gosched() }}
+	b := newBell(t, func(c *broadcasts.Config) { c.Journal, c.Sender = r, p })
+	for i, id := range b.people.join(3000, "push.example") {
+		if i%3 == 0 {
+			p.script(id, belfry.Outcome{Verdict: belfry.Refused, Reason: fmt.Sprint("reason ", i%60)})
+		}
+	}
+	one, two := b.hello(time.Hour), b.hello(time.Hour)
+	orders := []func(context.Context, string) (broadcasts.Broadcast, error){b.Pause, b.Resume, b.Pause, b.Resume, b.Cancel}
+	for n := 0; ; n++ {
+		if looked, findings := r.examine(); findings != nil || looked[0].Count != 2 {
+			t.Fatalf("%v %q", looked, findings)
+		}
+		if n < len(orders) {
+			orders[n](t.Context(), two.ID)
+		}
+		if got, err := b.Get(t.Context(), one.ID); err != nil || got.Ended() && n >= len(orders) {
+			if got.Counts.Accepted != 2000 || got.Counts.Failed != 1000 {
+				t.Errorf("%+v, %v", got.Counts, err)
+			}
+			break
+		}
+	}
+	b.end(two.ID)
+	if _, findings := r.examine(); findings != nil {
+		t.Errorf("at the end: %q", findings)
 	}
 }
