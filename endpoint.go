@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -224,7 +225,7 @@ func (p PushHosts) Target(stored Endpoint) (Endpoint, *url.URL, error) {
 		return refuse("port", "must not hold an empty port")
 	case !isHost(u.Hostname()):
 		return refuse("charset", "must name a host in letters, digits, dots and hyphens")
-	case isOpened, port == "443" && builtin(host):
+	case isOpened, port == "443" && builtin(host) != "":
 	case isIP(host):
 		return refuse("ip-literal", "must name a host, not an address")
 	case port != "443":
@@ -251,16 +252,33 @@ func (p PushHosts) Target(stored Endpoint) (Endpoint, *url.URL, error) {
 	return Endpoint{scheme + "://" + authority + rest[strings.IndexAny(rest, "/?"):]}, u, nil
 }
 
-func builtin(host string) bool {
+// builtin returns the entry of the built-in list that host falls under, or
+// nothing.
+func builtin(host string) string {
 	for _, name := range builtinHosts {
 		if name == host {
-			return true
+			return name
 		}
 		if suffix, wild := strings.CutPrefix(name, "*"); wild && strings.HasSuffix(host, suffix) && len(host) > len(suffix) {
-			return true
+			return name
 		}
 	}
-	return false
+	return ""
+}
+
+// Service is the entry of the list that a host falls under, as [Endpoint.Host]
+// gives it, or "other". Anybody may register at any host that a wildcard lets in,
+// so where names must be few it is these that are counted by.
+func (p PushHosts) Service(host string) string {
+	if entry := builtin(host); entry != "" {
+		return entry
+	}
+	for _, h := range p.opened {
+		if host == h.Host || host == net.JoinHostPort(h.Host, h.Port) {
+			return host
+		}
+	}
+	return "other"
 }
 
 func isHost(host string) bool { return isName(host) || isIP(host) }

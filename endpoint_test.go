@@ -362,3 +362,31 @@ func fault(raw string, e belfry.Endpoint) error {
 	}
 	return nil
 }
+
+// Hosts are counted under few names: a stranger who registers at ten thousand
+// names under a wildcard must not make ten thousand rows in a monitor.
+func TestServiceNames(t *testing.T) {
+	hosts, err := belfry.NewPushHosts([]string{"push.example.com", "up.example.com:8443", "http://127.0.0.1:8090"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]string{
+		"fcm.googleapis.com":               "fcm.googleapis.com",
+		"web.push.apple.com":               "*.push.apple.com",
+		"a.b.push.apple.com":               "*.push.apple.com",
+		"db5p.notify.windows.com":          "*.notify.windows.com",
+		"push.example.com":                 "push.example.com",
+		"up.example.com:8443":              "up.example.com:8443",
+		"127.0.0.1:8090":                   "127.0.0.1:8090",
+		"up.example.com:9443":              "other",
+		"x.push.example.com":               "other",
+		"push.apple.com":                   "other",
+		"fcm.googleapis.com.evil.example":  "other",
+		"fcm.googleapis.com/fcm/send/12ab": "other",
+		"":                                 "other",
+	} {
+		if got := hosts.Service(host); got != want {
+			t.Errorf("%q is counted as %q, want %q", host, got, want)
+		}
+	}
+}

@@ -102,6 +102,8 @@ func (s *Server) watchBroadcast(c *gin.Context) error {
 	if _, err := s.broadcast(c); err != nil {
 		return err
 	}
+	s.counts.watchers.Inc()
+	defer s.counts.watchers.Dec()
 	out := http.NewResponseController(c.Writer)
 	c.Header("Content-Type", "text/event-stream; charset=utf-8")
 	c.Header("Cache-Control", "no-store, no-transform")

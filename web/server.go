@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
@@ -39,6 +40,8 @@ type Config struct {
 	Hosts         belfry.PushHosts                                                // push services that a browser may name
 	Origins       []string                                                        // sites that may register and that links may point to
 
+	Metrics *prometheus.Registry // what is counted elsewhere in the house; the front door adds its own
+
 	Kit  fs.FS // the files of the browser kit
 	Demo bool  // serve the demo page at /
 
@@ -57,6 +60,7 @@ type Limit struct {
 type Server struct {
 	Config
 	limiter    *limiter
+	counts     counts
 	warnedOnce sync.Once // an untrusted peer sent X-Forwarded-For
 }
 
@@ -68,7 +72,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{Config: cfg, limiter: newLimiter(cfg.RegisterLimit)}, nil
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
+	return &Server{Config: cfg, limiter: newLimiter(cfg.RegisterLimit), counts: newCounts(cfg.Metrics)}, nil
 }
 
 // A route maps one call to the least role that may make it (SEC-10). All routes
@@ -85,7 +92,7 @@ func (s *Server) publicRoutes() []route {
 		{http.MethodGet, "/healthz", anyone, s.healthy},
 		{http.MethodGet, "/readyz", anyone, s.ready},
 		{http.MethodGet, "/v1/config", anyone, s.config},
-		{http.MethodPost, "/v1/subscriptions", anyone, s.register},
+		{http.MethodPost, "/v1/subscriptions", anyone, s.counted(s.register)},
 		{http.MethodPut, "/v1/subscriptions/:id", anyone, s.change},
 		{http.MethodDelete, "/v1/subscriptions/:id", anyone, s.unregister},
 	}...)
@@ -116,6 +123,8 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodPost, "/api/v1/keys", owner, s.addKey},
 		{http.MethodGet, "/api/v1/keys/:id/private", owner, s.exportKey},
 		{http.MethodGet, "/api/v1/keys/webhook", owner, s.showWebhook},
+		{http.MethodGet, "/api/v1/stats", admin, s.stats},
+		{http.MethodGet, "/metrics", admin, s.metrics},
 		{http.MethodPost, "/api/v1/backup", owner, s.backup},
 		{http.MethodPost, "/api/v1/doctor", owner, s.doctor},
 	}

@@ -161,10 +161,13 @@ func (h *house) join(ctx context.Context) (err error) {
 	if h.caller, err = webhooks.New(webhooks.Config{Signer: h.webhook, Hosts: h.cfg.CallbackHosts}); err != nil {
 		return err
 	}
+	meter := newMeter()
+	meter.registry.MustRegister(rowCollector{h.subscriptions})
 	if h.journal, err = broadcasts.NewBoltJournal(h.file.DB, h.subscriptions.Forget); err != nil {
 		return err
 	}
-	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: h.journal, Audience: h.subscriptions, Sender: h.sender, Origins: origins,
+	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: meteredJournal{h.journal, meter}, Audience: h.subscriptions,
+		Sender: meteredSender{h.sender, meter, h.cfg.PushHosts}, Origins: origins,
 		Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
 		return err
 	}
@@ -172,7 +175,7 @@ func (h *house) join(ctx context.Context) (err error) {
 		return err
 	}
 	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Keys: h.keys, Webhook: h.webhook, Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
-		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) }, Doctor: h.examine,
+		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) }, Doctor: h.examine, Metrics: meter.registry,
 		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
 	return err

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/subscriptions"
+)
+
+// A meter counts what goes by. It stands where the rooms are joined, so that
+// none of them knows of it. All counts are from the start of the server on.
+//
+// No label is a stranger's to choose: names are those of our lists, and no
+// endpoint is among them (SEC-22).
+type meter struct {
+	registry *prometheus.Registry
+	attempts *prometheus.CounterVec
+	commits  *prometheus.CounterVec
+	books
+}
+
+func newMeter() *meter {
+	m := &meter{registry: prometheus.NewRegistry(), books: books{live: map[string]written{}, ended: map[broadcasts.State]int{}},
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "belfry_attempts_total", Help: "Requests to push services, by what their answers meant."}, []string{"push_service", "verdict"}),
+		commits:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "belfry_commits_total", Help: "Transactions that write down what became of rows."}, []string{"result"})}
+	m.registry.MustRegister(m.attempts, m.commits, &m.books, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, result := range []string{"done", "failed"} {
+		m.commits.WithLabelValues(result) // nought is a number too: an alarm needs it
+	}
+	return m
+}
+
+// Books are what broadcasts came to, as it was written down. They are collected
+// as of one moment, so that targets are what is pending and what is settled in
+// every answer (REL-27).
+type books struct {
+	mu       sync.Mutex         // guards what follows
+	live     map[string]written // broadcasts that have not ended, as they were last written down
+	launched int
+	ended    map[broadcasts.State]int
+	counts   broadcasts.Counts // of all, without what was settled before the start; pending is in live
+}
+
+// written is what is remembered of a broadcast.
+type written struct {
+	state  broadcasts.State
+	counts broadcasts.Counts
+}
+
+// begin takes up a broadcast of which what is pending is still to be done.
+func (b *books) begin(one broadcasts.Broadcast) {
+	b.live[one.ID] = written{one.State, one.Counts}
+	b.counts.Targets += one.Counts.Pending
+}
+
+// results are the counts that a row ends in.
+func results(c *broadcasts.Counts) map[string]*int {
+	return map[string]*int{"accepted": &c.Accepted, "suppressed": &c.Suppressed, "expired": &c.Expired, "gone": &c.Gone,
+		"left": &c.Left, "failed": &c.Failed, "cancelled": &c.Cancelled}
+}
+
+// book adds what has changed in a broadcast since it was last written down.
+func (b *books) book(one broadcasts.Broadcast) {
+	was, known := b.live[one.ID]
+	if !known {
+		return
+	}
+	sums, before := results(&b.counts), results(&was.counts)
+	for result, now := range results(&one.Counts) {
+		*sums[result] += *now - *before[result]
+	}
+	b.live[one.ID] = written{one.State, one.Counts}
+	if one.Ended() {
+		delete(b.live, one.ID)
+		b.ended[one.State]++
+	}
+}
+
+var (
+	broadcastsDesc = prometheus.NewDesc("belfry_broadcasts", "Broadcasts that have not ended, by state.", []string{"state"}, nil)
+	launchedDesc   = prometheus.NewDesc("belfry_broadcasts_launched_total", "Broadcasts that were written down.", nil, nil)
+	endedDesc      = prometheus.NewDesc("belfry_broadcasts_ended_total", "Broadcasts that ended, by how.", []string{"state"}, nil)
+	targetedDesc   = prometheus.NewDesc("belfry_rows_targeted_total", "Rows that broadcasts set out to ring: always those pending and those settled.", nil, nil)
+	pendingDesc    = prometheus.NewDesc("belfry_rows_pending", "Rows of broadcasts that are not settled.", nil, nil)
+	settledDesc    = prometheus.NewDesc("belfry_rows_settled_total", "Rows of broadcasts, by what became of them.", []string{"result"}, nil)
+)
+
+// Describe and Collect make books a prometheus.Collector.
+func (b *books) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{broadcastsDesc, launchedDesc, endedDesc, targetedDesc, pendingDesc, settledDesc} {
+		descs <- d
+	}
+}
+
+func (b *books) Collect(to chan<- prometheus.Metric) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	tell := func(d *prometheus.Desc, kind prometheus.ValueType, n int, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, kind, float64(n), labels...)
+	}
+	states, pending := map[broadcasts.State]int{}, 0
+	for _, w := range b.live {
+		states[w.state]++
+		pending += w.counts.Pending
+	}
+	for _, state := range []broadcasts.State{broadcasts.Running, broadcasts.Paused} {
+		tell(broadcastsDesc, prometheus.GaugeValue, states[state], string(state))
+	}
+	for _, state := range []broadcasts.State{broadcasts.Done, broadcasts.Cancelled} {
+		tell(endedDesc, prometheus.CounterValue, b.ended[state], string(state))
+	}
+	tell(launchedDesc, prometheus.CounterValue, b.launched)
+	tell(targetedDesc, prometheus.CounterValue, b.counts.Targets)
+	tell(pendingDesc, prometheus.GaugeValue, pending)
+	for result, n := range results(&b.counts) {
+		tell(settledDesc, prometheus.CounterValue, *n, result)
+	}
+}
+
+// A meteredSender counts attempts by push service and verdict.
+type meteredSender struct {
+	broadcasts.Sender
+	*meter
+	hosts belfry.PushHosts
+}
+
+func (s meteredSender) Send(ctx context.Context, to belfry.Subscription, m belfry.PushMessage) belfry.Outcome {
+	o := s.Sender.Send(ctx, to, m)
+	s.attempts.WithLabelValues(s.hosts.Service(to.Host()), o.Verdict.String()).Inc()
+	return o
+}
+
+// A meteredJournal counts what is written down, and only that: what operators
+// read in a broadcast is what its commits added here.
+type meteredJournal struct {
+	broadcasts.Journal
+	*meter
+}
+
+// Unfinished is where broadcasts come from that an earlier process began.
+func (j meteredJournal) Unfinished(ctx context.Context) ([]broadcasts.Broadcast, error) {
+	list, err := j.Journal.Unfinished(ctx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, b := range list {
+		if _, known := j.live[b.ID]; !known {
+			j.begin(b)
+		}
+	}
+	return list, err
+}
+
+func (j meteredJournal) Create(ctx context.Context, b broadcasts.Broadcast) error {
+	err := j.Journal.Create(ctx, b)
+	if err == nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.begin(b)
+		j.launched++
+	}
+	return err
+}
+
+func (j meteredJournal) Commit(ctx context.Context, changes []broadcasts.Change, gone []belfry.Subscription) error {
+	if err := j.Journal.Commit(ctx, changes, gone); err != nil {
+		j.commits.WithLabelValues("failed").Inc()
+		return err
+	}
+	j.commits.WithLabelValues("done").Inc()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, c := range changes {
+		j.book(c.Broadcast)
+	}
+	return nil
+}
+
+// A rowCollector tells how many are registered.
+type rowCollector struct{ *subscriptions.Store }
+
+var (
+	rowsDesc  = prometheus.NewDesc("belfry_subscriptions", "Subscriptions that are registered.", nil, nil)
+	byKeyDesc = prometheus.NewDesc("belfry_subscriptions_by_key", "Subscriptions that are registered, by the VAPID key that they were made with.", []string{"key"}, nil)
+)
+
+func (c rowCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- rowsDesc
+	descs <- byKeyDesc
+}
+
+func (c rowCollector) Collect(to chan<- prometheus.Metric) {
+	ctx := context.Background()
+	n, err := c.Count(ctx, belfry.Audience{All: true})
+	if err != nil {
+		to <- prometheus.NewInvalidMetric(rowsDesc, err)
+		return
+	}
+	to <- prometheus.MustNewConstMetric(rowsDesc, prometheus.GaugeValue, float64(n))
+	uses, err := c.Keys(ctx)
+	if err != nil {
+		to <- prometheus.NewInvalidMetric(byKeyDesc, err)
+	}
+	for id, n := range uses {
+		to <- prometheus.MustNewConstMetric(byKeyDesc, prometheus.GaugeValue, float64(n), strings.ToValidUTF8(id, "?")) // a count may be damaged
+	}
+}
