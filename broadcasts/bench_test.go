@@ -45,7 +45,7 @@ func BenchmarkEngine(b *testing.B) {
 	}
 	defer e.Close(context.Background())
 	b.ResetTimer()
-	launched, err := e.Launch(b.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody})
+	launched, _, err := e.Launch(b.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -333,7 +333,7 @@ func TestCallbackRefused(t *testing.T) {
 		bell *bell
 		url  string
 	}{{b, "http://hooks.example.com/SECRET"}, {b, "https://127.0.0.1/SECRET"}, {silent, hook}} {
-		_, err := tt.bell.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody, Callback: tt.url})
+		_, _, err := tt.bell.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody, Callback: tt.url})
 		var told *belfry.Error
 		if !errors.As(err, &told) || told.Kind != belfry.ErrInvalid || told.Code != "callback" || strings.Contains(told.Error(), "SECRET") {
 			t.Errorf("%s: %v", tt.url, err)

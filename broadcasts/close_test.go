@@ -151,7 +151,7 @@ func TestLaunchWhileClosing(t *testing.T) {
 		synctest.Wait()
 		go b.Close(context.Background())
 		synctest.Wait()
-		_, err := b.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody})
+		_, _, err := b.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody})
 		var told *belfry.Error
 		if !errors.As(err, &told) || told.Kind != belfry.ErrBusy || told.Code != "stopping" || told.Hint == "" {
 			t.Errorf("%v", err)
@@ -176,7 +176,7 @@ func TestLaunchesRaceWithClose(t *testing.T) {
 			for range 8 {
 				launches.Go(func() {
 					for range 10 {
-						launched, err := b.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody})
+						launched, _, err := b.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody})
 						if err != nil {
 							return
 						}

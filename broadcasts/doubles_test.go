@@ -265,16 +265,16 @@ func (l *ledger) fail(err error) {
 	l.failing = err
 }
 
-func (l *ledger) Create(ctx context.Context, b broadcasts.Broadcast) error {
+func (l *ledger) Create(ctx context.Context, b broadcasts.Broadcast, c *broadcasts.Claim) (broadcasts.Broadcast, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.failing != nil {
-		return l.failing
+		return b, l.failing
 	}
 	if b.Counts.Pending != b.Counts.Targets {
 		l.t.Errorf("a launch with %+v", b.Counts)
 	}
-	return l.Memory.Create(ctx, b)
+	return l.Memory.Create(ctx, b, c)
 }
 
 func (l *ledger) Commit(ctx context.Context, changes []broadcasts.Change, gone []belfry.Subscription) error {
@@ -388,7 +388,7 @@ func (b *bell) launch(m belfry.Message, a belfry.Audience) broadcasts.Broadcast 
 
 func (b *bell) request(r broadcasts.Request) broadcasts.Broadcast {
 	b.t.Helper()
-	got, err := b.Launch(b.t.Context(), r)
+	got, _, err := b.Launch(b.t.Context(), r)
 	if err != nil {
 		b.t.Fatal(err)
 	}

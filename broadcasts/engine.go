@@ -186,47 +186,73 @@ func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
 }
 
 // Launch checks a message, writes the broadcast down and starts it. When it
-// returns without an error, the broadcast survives a power cut.
-func (e *Engine) Launch(ctx context.Context, asked Request) (Broadcast, error) {
-	m := asked.Message
-	a, err := asked.Audience.Check()
+// returns without an error, the broadcast survives a power cut. One that was
+// launched before with the same key is returned as it stands now, and said to be.
+func (e *Engine) Launch(ctx context.Context, r Request) (b Broadcast, replayed bool, err error) {
+	claim, err := r.claim()
 	if err != nil {
-		return Broadcast{}, err
+		return Broadcast{}, false, err
 	}
-	if err := m.Check(e.Origins); err != nil {
-		return Broadcast{}, err
+	if claim != nil { // what was taken once is answered, even if it would be refused by now
+		if b, err = e.Journal.Claimed(ctx, *claim, e.Now()); !errors.Is(err, belfry.ErrNotFound) {
+			return b, err == nil, err
+		}
 	}
-	callback, err := e.callback(asked.Callback)
+	b, payloads, err := e.prepare(r)
 	if err != nil {
-		return Broadcast{}, err
+		return Broadcast{}, false, err
+	}
+	if err := e.open(); err != nil {
+		return Broadcast{}, false, err
+	}
+	if b, replayed, err = e.begin(ctx, b, payloads, claim); err != nil || replayed {
+		e.running.Done()
+	}
+	return b, replayed, err
+}
+
+// prepare makes a broadcast of what was asked for, or says what is wrong with it.
+func (e *Engine) prepare(r Request) (b Broadcast, payloads map[string][]byte, err error) {
+	audience, err := r.Audience.Check()
+	if err != nil {
+		return b, nil, err
+	}
+	if err := r.Message.Check(e.Origins); err != nil {
+		return b, nil, err
+	}
+	callback, err := e.callback(r.Callback)
+	if err != nil {
+		return b, nil, err
 	}
 	now := stamp(e.Now())
-	b := Broadcast{
-		Launch:   Launch{ID: id.New(), Message: m, Audience: a, Callback: callback, Created: now, Deadline: now.Add(m.Lifetime())},
+	b = Broadcast{
+		Launch:   Launch{ID: id.New(), Message: r.Message, Audience: audience, Callback: callback, Created: now, Deadline: now.Add(r.Message.Lifetime())},
 		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Hosts: []Host{}},
 	}
-	payloads, warnings, err := e.compile(b)
-	if err != nil {
-		return Broadcast{}, err
-	}
-	b.Warnings = warnings
-	if err := e.open(); err != nil {
-		return Broadcast{}, err
-	}
-	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, a); err != nil {
-		e.running.Done()
-		return Broadcast{}, err
+	payloads, b.Warnings, err = e.compile(b)
+	return b, payloads, err
+}
+
+// begin counts the audience, writes b down and starts it, unless another launch
+// with its claim was quicker.
+func (e *Engine) begin(ctx context.Context, b Broadcast, payloads map[string][]byte, c *Claim) (made Broadcast, replayed bool, err error) {
+	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, b.Audience); err != nil {
+		return Broadcast{}, false, err
 	}
 	b.Counts.Pending = b.Counts.Targets
 	r := newRun(e, b, nil, payloads)
 	e.enlist(r) // before anybody can read that it runs
-	if err := e.Journal.Create(ctx, b); err != nil {
+	made, err = e.Journal.Create(ctx, b, c)
+	switch {
+	case err != nil:
 		e.dismiss(r)
-		e.running.Done()
-		return Broadcast{}, err
+		return Broadcast{}, false, err
+	case made.ID != b.ID:
+		e.dismiss(r)
+		return made, true, nil
 	}
 	e.start(r)
-	return b, nil
+	return b, false, nil
 }
 
 // stamp is a moment as operators read it: UTC, with milliseconds.

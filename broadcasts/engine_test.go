@@ -111,7 +111,7 @@ func TestLaunchRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBell(t)
 			b.people.join(1, "push.example")
-			_, err := b.Launch(t.Context(), broadcasts.Request{Message: tt.message, Audience: tt.audience})
+			_, _, err := b.Launch(t.Context(), broadcasts.Request{Message: tt.message, Audience: tt.audience})
 			if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("%v", err)
 			}
@@ -142,7 +142,7 @@ func TestTooLargeForOneOrigin(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Body = strings.Repeat("a", 3993-len(short)+1) // fits the first exactly
-	if _, err := b.Launch(t.Context(), broadcasts.Request{Message: m, Audience: everybody}); !errors.Is(err, belfry.ErrTooLarge) {
+	if _, _, err := b.Launch(t.Context(), broadcasts.Request{Message: m, Audience: everybody}); !errors.Is(err, belfry.ErrTooLarge) {
 		t.Errorf("%v", err)
 	}
 	m.Body = m.Body[:len(m.Body)-3993+2641] // and so does the warning
@@ -157,7 +157,7 @@ func TestLaunchOnFullDisk(t *testing.T) {
 		b := newBell(t)
 		b.people.join(1, "push.example")
 		b.journal.fail(&belfry.Error{Kind: belfry.ErrFull, Code: "full", Text: "the disk is full"})
-		if _, err := b.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody}); !errors.Is(err, belfry.ErrFull) {
+		if _, _, err := b.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody}); !errors.Is(err, belfry.ErrFull) {
 			t.Errorf("%v", err)
 		}
 		synctest.Wait()
@@ -166,7 +166,7 @@ func TestLaunchOnFullDisk(t *testing.T) {
 		}
 		b.journal.fail(nil)
 		b.people.fail(errBroken)
-		if _, err := b.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody}); !errors.Is(err, errBroken) {
+		if _, _, err := b.Launch(t.Context(), broadcasts.Request{Message: hello(time.Hour), Audience: everybody}); !errors.Is(err, errBroken) {
 			t.Errorf("%v", err)
 		}
 	})

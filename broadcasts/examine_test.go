@@ -45,7 +45,7 @@ func told(t *testing.T) *boltRig {
 	ended.Hosts = []broadcasts.Host{{Host: "a.example", Accepted: 1}, {Host: "b.example", Accepted: 1}}
 	rows := map[belfry.Position]*broadcasts.Try{1: {}, 2: {Tries: 1}}
 	for _, c := range []broadcasts.Change{{Broadcast: ended}, {Broadcast: launched(runningID), Rows: rows}} {
-		if err := r.Create(t.Context(), c.Broadcast); err != nil {
+		if _, err := r.Create(t.Context(), c.Broadcast, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Commit(t.Context(), []broadcasts.Change{c}, nil); err != nil {

@@ -45,7 +45,7 @@ func FuzzJournal(f *testing.F) {
 			return
 		}
 		want.ID, want.Until = planted, belfry.Position(until)
-		if err := journal.Create(t.Context(), want); err != nil {
+		if _, err := journal.Create(t.Context(), want, nil); err != nil {
 			t.Fatal(err)
 		}
 		got, err := journal.Get(t.Context(), planted)

@@ -129,7 +129,7 @@ func TestWithStoreAndSender(t *testing.T) {
 			fate[r.Subscription.ID] = what
 		}
 	}
-	launched, err := e.Launch(t.Context(), broadcasts.Request{Message: hello(time.Minute), Audience: belfry.Audience{Channels: []string{"news"}}})
+	launched, _, err := e.Launch(t.Context(), broadcasts.Request{Message: hello(time.Minute), Audience: belfry.Audience{Channels: []string{"news"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -18,8 +19,12 @@ import (
 // A Journal is where broadcasts are written down. What a method has returned
 // from survives a power cut.
 type Journal interface {
-	// Create writes a new broadcast.
-	Create(ctx context.Context, b Broadcast) error
+	// Create writes a new broadcast and returns it. With a claim that has made
+	// one already, it writes nothing and returns that one. Nil claims nothing.
+	Create(ctx context.Context, b Broadcast, c *Claim) (Broadcast, error)
+	// Claimed returns the broadcast that a claim has made, or belfry.ErrNotFound.
+	// Both give belfry.ErrConflict when its key was used for something else.
+	Claimed(ctx context.Context, c Claim, now time.Time) (Broadcast, error)
 	// Commit writes what has changed in broadcasts and forgets the subscriptions
 	// that are gone, given as they were when their push service said so, all in
 	// one transaction: when it fails, nothing has changed. It keeps no reference
@@ -67,6 +72,12 @@ type Change struct {
 //	broadcasts.callbacks
 //	    key    id of one that has ended and whose callback is not over
 //	    value  version, CRC-32C, JSON of the URL
+//	broadcasts.claims
+//	    key    SHA-256 of caller, NUL, idempotency key
+//	    value  version, CRC-32C, JSON of Claimed
+//	broadcasts.claimed
+//	    key    id of a broadcast that was launched with an idempotency key
+//	    value  its key in broadcasts.claims, so that the oldest are found first
 //
 // Message and progress are apart so that a commit writes a few hundred octets
 // and not the message again. What it said is wiped in the commit that ends the
@@ -80,6 +91,8 @@ var (
 	bucketOpen       = []byte("broadcasts.open")
 	bucketRunning    = []byte("broadcasts.running")
 	bucketCallbacks  = []byte("broadcasts.callbacks")
+	bucketClaims     = []byte("broadcasts.claims")
+	bucketClaimed    = []byte("broadcasts.claimed")
 )
 
 // A BoltJournal is a Journal in the house's one file.
@@ -92,7 +105,7 @@ type BoltJournal struct {
 // transaction that books them as gone, but for those with a new endpoint since.
 func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)) (*BoltJournal, error) {
 	err := db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketCallbacks} {
+		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketCallbacks, bucketClaims, bucketClaimed} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -105,13 +118,44 @@ func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, gone []belfry.Subscr
 // Create writes a new broadcast, unless the file is nearly full: what is left
 // then is for those that are running (REL-09). Launches at one time share an
 // fsync: a site that rings for single people makes many.
-func (j *BoltJournal) Create(_ context.Context, b Broadcast) error {
-	return wrap("create", j.db.Batch(func(tx *bbolt.Tx) error {
-		if err := boltfile.Room(tx); err != nil {
-			return err
+func (j *BoltJournal) Create(_ context.Context, b Broadcast, c *Claim) (made Broadcast, err error) {
+	err = j.db.Batch(func(tx *bbolt.Tx) (err error) {
+		made, err = create(tx, b, c)
+		return err
+	})
+	return made, wrap("create", err)
+}
+
+func create(tx *bbolt.Tx, b Broadcast, c *Claim) (Broadcast, error) {
+	if c != nil {
+		if earlier, there, err := claimant(tx, *c, b.Created); there || err != nil {
+			return earlier, err
 		}
-		return errors.Join(putLaunch(tx, b.Launch), putProgress(tx, b))
-	}))
+	}
+	if err := boltfile.Room(tx); err != nil {
+		return b, err
+	}
+	if err := sweepClaims(tx, b.Created); err != nil {
+		return b, err
+	}
+	if c != nil {
+		if err := putClaim(tx, *c, b); err != nil {
+			return b, err
+		}
+	}
+	return b, errors.Join(putLaunch(tx, b.Launch), putProgress(tx, b))
+}
+
+// Claimed returns the broadcast that a claim has made.
+func (j *BoltJournal) Claimed(_ context.Context, c Claim, now time.Time) (b Broadcast, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		var there bool
+		if b, there, err = claimant(tx, c, now); err == nil && !there {
+			err = unknown()
+		}
+		return err
+	})
+	return b, wrap("claimed", err)
 }
 
 // Commit writes changes and forgets who is gone, in one transaction.
@@ -314,7 +358,7 @@ func putProgress(tx *bbolt.Tx, b Broadcast) error {
 func read(tx *bbolt.Tx, id []byte) (Broadcast, error) {
 	launch, progress := tx.Bucket(bucketBroadcasts).Get(id), tx.Bucket(bucketProgress).Get(id)
 	if launch == nil && progress == nil {
-		return Broadcast{}, &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
+		return Broadcast{}, unknown()
 	}
 	var s stored
 	var p storedProgress
@@ -329,6 +373,10 @@ func read(tx *bbolt.Tx, id []byte) (Broadcast, error) {
 		s.Callback = belfry.StoredCallback(s.CallbackURL)
 	}
 	return Broadcast{s.Launch, p.Progress, *p.Course}, nil
+}
+
+func unknown() error {
+	return &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
 }
 
 func damaged(id string) error {

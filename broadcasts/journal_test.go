@@ -133,7 +133,7 @@ func TestDamagedRecord(t *testing.T) {
 	b := launched("01jz0000000000000000000001")
 	whole := launched("01jz0000000000000000000002")
 	for _, b := range []broadcasts.Broadcast{whole, b} {
-		if err := r.Create(t.Context(), b); err != nil {
+		if _, err := r.Create(t.Context(), b, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -200,7 +200,8 @@ func TestDamagedCallback(t *testing.T) {
 	r := newBoltRig(t)
 	b := launched("01jz0000000000000000000001")
 	b.Callback, b.State = belfry.StoredCallback(hook), broadcasts.Done
-	if err := errors.Join(r.Create(t.Context(), b), r.Commit(t.Context(), []broadcasts.Change{{Broadcast: b}}, nil)); err != nil {
+	_, err := r.Create(t.Context(), b, nil)
+	if err := errors.Join(err, r.Commit(t.Context(), []broadcasts.Change{{Broadcast: b}}, nil)); err != nil {
 		t.Fatal(err)
 	}
 	bad := r.record("broadcasts.callbacks", b.ID)
@@ -216,7 +217,7 @@ func TestDamagedCallback(t *testing.T) {
 func TestDamagedRecordAtStart(t *testing.T) {
 	r := newBoltRig(t)
 	b := launched("01jz0000000000000000000001")
-	if err := r.Create(t.Context(), b); err != nil {
+	if _, err := r.Create(t.Context(), b, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.put("broadcasts.progress", b.ID, []byte("garbage"))
@@ -233,12 +234,12 @@ func TestNearlyFull(t *testing.T) {
 	r := newBoltRig(t)
 	r.rig().Subscribe("a")
 	b := launched("01jz0000000000000000000001")
-	if err := r.Create(t.Context(), b); err != nil {
+	if _, err := r.Create(t.Context(), b, nil); err != nil {
 		t.Fatal(err)
 	}
 	r.file.MaxSize = 4 << 20
 	var told *belfry.Error
-	if err := r.Create(t.Context(), launched("01jz0000000000000000000002")); !errors.As(err, &told) || told.Kind != belfry.ErrFull {
+	if _, err := r.Create(t.Context(), launched("01jz0000000000000000000002"), nil); !errors.As(err, &told) || told.Kind != belfry.ErrFull {
 		t.Errorf("a launch into a full file: %v", err)
 	}
 	if list, err := r.List(t.Context(), "", 10); err != nil || len(list) != 1 {

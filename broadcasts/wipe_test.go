@@ -25,7 +25,7 @@ func TestNothingIsLeftOfAMessage(t *testing.T) {
 	b.Message = belfry.Message{Title: "Title", Body: canary, URL: "/" + canary, Icon: "/" + canary, Image: "/" + canary, Lang: canary, Tag: "tag",
 		Actions: []belfry.Action{{Action: canary, Title: canary, URL: "/" + canary}}, Data: json.RawMessage(`{"a":"` + canary + `"}`)}
 	b.Callback = belfry.StoredCallback("https://hooks.example.com/" + canary)
-	if err := r.Create(t.Context(), b); err != nil {
+	if _, err := r.Create(t.Context(), b, nil); err != nil {
 		t.Fatal(err)
 	}
 	if live, compact := r.holds(canary); !live || !compact {

@@ -22,12 +22,13 @@ const (
 
 // An Identity is who calls.
 type Identity struct {
+	name     string // a token's id; whoever can open the socket is one caller
 	role     role
 	channels []string // with publisher: where it may ring
 }
 
 // Owner is whoever can open the Unix socket: its file mode is the credential.
-func Owner(*http.Request) (Identity, error) { return Identity{role: owner}, nil }
+func Owner(*http.Request) (Identity, error) { return Identity{name: "socket", role: owner}, nil }
 
 const identityKey = "identity"
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -27,13 +28,30 @@ func (s *Server) launch(c *gin.Context) error {
 	if err := caller(c).mayRing(in.Audience); err != nil {
 		return err
 	}
-	b, err := s.Broadcasts.Launch(c.Request.Context(), in)
+	if in.Key, err = keyOf(c); err != nil {
+		return err
+	}
+	b, replayed, err := s.Broadcasts.Launch(c.Request.Context(), in)
 	if err != nil {
 		return err
+	}
+	if replayed {
+		c.Header("Idempotent-Replayed", "true")
 	}
 	c.Header("Location", "/api/v1/broadcasts/"+b.ID)
 	c.JSON(http.StatusAccepted, b)
 	return nil
+}
+
+// keyOf reads the header Idempotency-Key; nil without one. An empty one is
+// refused, and so are several: whoever sent them believes to be safe.
+func keyOf(c *gin.Context) (*broadcasts.Key, error) {
+	given, there := c.Request.Header["Idempotency-Key"]
+	if !there {
+		return nil, nil
+	}
+	key, err := broadcasts.NewKey(caller(c).name, strings.Join(given, " "))
+	return key, belfry.At("Idempotency-Key", err)
 }
 
 // listBroadcasts answers from the newest on. A publisher sees its own channels'.

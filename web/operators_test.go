@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -103,6 +104,51 @@ func TestLaunchRefused(t *testing.T) {
 	}
 	if got := launch(`{"title":"T","body":"`+fits+`x"}`, all); got.status != 413 || !strings.Contains(got.body, "3994") {
 		t.Errorf("3994 octets: %d %s", got.status, got.body)
+	}
+}
+
+// A launch that is asked for again with its key is answered with the broadcast
+// that it made. No caller meets the broadcasts of another: a publisher who
+// guesses the key of one gets a broadcast of its own.
+func TestLaunchedAgain(t *testing.T) {
+	h := newHouse(t)
+	h.register(`["news"]`)
+	shop, blog := h.token(tokens.Publisher, "news"), h.token(tokens.Publisher, "news")
+	launch := func(s *httptest.Server, title string, headers ...string) (got answer, id string) {
+		t.Helper()
+		got = h.do(s, "POST", "/api/v1/broadcasts", `{"message":{"title":"`+title+`"},"audience":{"channels":["news"]}}`, headers...)
+		var b broadcasts.Broadcast
+		if json.Unmarshal([]byte(got.body), &b); got.status == 202 && got.header.Get("Location") != "/api/v1/broadcasts/"+b.ID {
+			t.Errorf("it is said to be at %q", got.header.Get("Location"))
+		}
+		return got, b.ID
+	}
+	const key = "Idempotency-Key: order-1"
+	made := map[string]bool{}
+	for _, caller := range []struct {
+		door *httptest.Server
+		who  string
+	}{{h.socket, ""}, {h.ops, bearer(shop)}, {h.ops, bearer(blog)}} {
+		first, id := launch(caller.door, "Hello", caller.who, key)
+		again, same := launch(caller.door, "Hello", caller.who, key)
+		if first.status != 202 || first.header.Get("Idempotent-Replayed") != "" || made[id] {
+			t.Errorf("%d %v %s", first.status, first.header, first.body)
+		}
+		if again.status != 202 || again.header.Get("Idempotent-Replayed") != "true" || same != id {
+			t.Errorf("again: %d %v %s", again.status, again.header, again.body)
+		}
+		if got, _ := launch(caller.door, "Goodbye", caller.who, key); got.status != 409 || got.code() != "idempotency-key-reused" || !strings.Contains(got.body, id) {
+			t.Errorf("another message: %d %s", got.status, got.body)
+		}
+		made[id] = true
+	}
+	for _, headers := range [][]string{{"Idempotency-Key: order 1"}, {"Idempotency-Key: "}, {"Idempotency-Key: a", "Idempotency-Key: b"}, {"Idempotency-Key: " + strings.Repeat("k", 256)}} {
+		if got, _ := launch(h.socket, "Hello", headers...); got.status != 400 || got.code() != "idempotency-key" || !strings.Contains(got.body, "255 visible characters") {
+			t.Errorf("%.40q: %d %s", headers, got.status, got.body)
+		}
+	}
+	if got := h.do(h.socket, "GET", "/api/v1/broadcasts", ""); strings.Count(got.body, `"id"`) != 3 {
+		t.Errorf("there are %s", got.body)
 	}
 }
 

@@ -28,9 +28,9 @@ func (s *Server) Bearer(r *http.Request) (Identity, error) {
 		return Identity{}, err
 	}
 	if info.Role == tokens.Admin {
-		return Identity{role: admin}, nil
+		return Identity{name: info.ID, role: admin}, nil
 	}
-	return Identity{role: publisher, channels: info.Channels}, nil
+	return Identity{name: info.ID, role: publisher, channels: info.Channels}, nil
 }
 
 // makeToken makes a token and shows it, this once.

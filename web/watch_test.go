@@ -29,7 +29,10 @@ func TestWatchOutlastsSilence(t *testing.T) {
 				waiting := service.Subscribe(h.ring.Current().PublicKey)
 				waiting.KeyID = h.ring.Current().ID
 				must(h.store.Import(t.Context(), []belfry.Subscription{waiting}, ""))
-				b := must(h.web.Broadcasts.Launch(t.Context(), broadcasts.Request{Message: belfry.Message{Title: "T"}, Audience: belfry.Audience{All: true}}))
+				b, _, err := h.web.Broadcasts.Launch(t.Context(), broadcasts.Request{Message: belfry.Message{Title: "T"}, Audience: belfry.Audience{All: true}})
+				if err != nil {
+					t.Fatal(err)
+				}
 
 				server, listener := NewHTTPServer(h.web.Operators(Owner), slog.New(slog.DiscardHandler)), make(pipes)
 				var speaks http.Protocols

@@ -33,6 +33,8 @@ func Journal(t *testing.T, open func(t *testing.T) Rig) {
 		test func(t *testing.T, r Rig)
 	}{
 		{"create", testCreate},
+		{"claim", testClaim},
+		{"claims at once", testClaimsAtOnce},
 		{"unknown", testUnknown},
 		{"empty is not null", testEmpty},
 		{"commit", testCommit},
@@ -82,7 +84,7 @@ func ended(b broadcasts.Broadcast, s broadcasts.State) broadcasts.Broadcast {
 func mustCreate(t *testing.T, j broadcasts.Journal, all ...broadcasts.Broadcast) {
 	t.Helper()
 	for _, b := range all {
-		if err := j.Create(t.Context(), b); err != nil {
+		if _, err := j.Create(t.Context(), b, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -136,6 +138,78 @@ func testCreate(t *testing.T, r Rig) {
 	mustCreate(t, r.Journal, broadcast(1), broadcast(2))
 	mustHold(t, r.Journal, broadcast(1), broadcast(2))
 	mustHold(t, r.Reopen(), broadcast(1), broadcast(2))
+}
+
+// A client that had no answer and asks again with the same key gets the
+// broadcast that it made, also after a restart, and for a day. One that uses the
+// key for something else must not be told that this was launched.
+func testClaim(t *testing.T, r Rig) {
+	j := r.Journal
+	claim := func(key, asked byte) broadcasts.Claim {
+		return broadcasts.Claim{Key: broadcasts.Key{key}, Asked: [32]byte{asked}}
+	}
+	launch := func(n int, c broadcasts.Claim, after time.Duration) (broadcasts.Broadcast, error) {
+		b := broadcast(n)
+		b.Created = at.Add(after)
+		return j.Create(t.Context(), b, &c)
+	}
+	is := func(got broadcasts.Broadcast, err error) func(n int) {
+		return func(n int) {
+			t.Helper()
+			if err != nil || got.ID != broadcast(n).ID {
+				t.Errorf("%s, %v; want broadcast %d", got.ID, err, n)
+			}
+		}
+	}
+	if _, err := j.Claimed(t.Context(), claim(1, 1), at); !errors.Is(err, belfry.ErrNotFound) {
+		t.Errorf("a claim that nobody made: %v", err)
+	}
+	mustCreate(t, j, broadcast(0))
+	is(launch(1, claim(1, 1), 0))(1)
+	is(launch(2, claim(2, 1), 0))(2)
+	is(launch(3, claim(1, 1), time.Hour))(1)
+	is(launch(3, claim(1, 1), -time.Hour))(1) // the clock was put back
+	j = r.Reopen()
+	is(launch(3, claim(1, 1), broadcasts.KeepClaims-1))(1)
+	is(j.Claimed(t.Context(), claim(2, 1), at))(2)
+	mustHold(t, j, broadcast(0), broadcast(1), broadcast(2))
+
+	_, err := launch(3, claim(1, 2), time.Hour)
+	_, asked := j.Claimed(t.Context(), claim(1, 2), at)
+	if !errors.Is(err, belfry.ErrConflict) || !errors.Is(asked, belfry.ErrConflict) || !strings.Contains(err.Error(), broadcast(1).ID) {
+		t.Errorf("a key that was used for something else: %v, %v", err, asked)
+	}
+	if _, err := j.Get(t.Context(), broadcast(3).ID); !errors.Is(err, belfry.ErrNotFound) {
+		t.Errorf("it was written: %v", err)
+	}
+	if _, err := j.Claimed(t.Context(), claim(1, 1), at.Add(broadcasts.KeepClaims)); !errors.Is(err, belfry.ErrNotFound) {
+		t.Errorf("it stands for too long: %v", err)
+	}
+	is(launch(3, claim(1, 2), broadcasts.KeepClaims))(3)
+	is(launch(4, claim(1, 2), 2*broadcasts.KeepClaims-1))(3)
+	is(r.Reopen().Claimed(t.Context(), claim(1, 2), at.Add(broadcasts.KeepClaims)))(3)
+}
+
+// Two launches at one moment with one key make one broadcast.
+func testClaimsAtOnce(t *testing.T, r Rig) {
+	var all sync.WaitGroup
+	var mu sync.Mutex // guards got
+	got := map[string]bool{}
+	for n := range 8 {
+		all.Go(func() {
+			b, err := r.Journal.Create(t.Context(), broadcast(n), &broadcasts.Claim{})
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got[b.ID] = true
+		})
+	}
+	all.Wait()
+	if list, err := r.Journal.List(t.Context(), "", 10); err != nil || len(list) != 1 || len(got) != 1 || !got[list[0].ID] {
+		t.Errorf("%v were made and %v answered, %v", ids(list), got, err)
+	}
 }
 
 func testUnknown(t *testing.T, r Rig) {
@@ -429,7 +503,7 @@ func testManyAtOnce(t *testing.T, r Rig) {
 	for n := range 8 {
 		all.Go(func() {
 			b := broadcast(n)
-			if err := r.Journal.Create(t.Context(), b); err != nil {
+			if _, err := r.Journal.Create(t.Context(), b, nil); err != nil {
 				t.Error(err)
 			}
 			for range 5 {

@@ -5,10 +5,12 @@ package broadcaststest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
@@ -20,8 +22,9 @@ import (
 type Memory struct {
 	forget func(gone []belfry.Subscription) error
 
-	mu      sync.Mutex // guards records and what is in them
+	mu      sync.Mutex // guards what follows and what is in it
 	records map[string]*record
+	claims  map[broadcasts.Key]broadcasts.Claimed
 }
 
 type record struct {
@@ -39,18 +42,47 @@ func NewMemory(forget func(gone []belfry.Subscription) error) *Memory {
 	if forget == nil {
 		forget = func([]belfry.Subscription) error { return nil }
 	}
-	return &Memory{forget: forget, records: map[string]*record{}}
+	return &Memory{forget: forget, records: map[string]*record{}, claims: map[broadcasts.Key]broadcasts.Claimed{}}
 }
 
-// Create writes a new broadcast.
-func (m *Memory) Create(_ context.Context, b broadcasts.Broadcast) error {
+// Create writes a new broadcast, unless its claim has made one.
+func (m *Memory) Create(_ context.Context, b broadcasts.Broadcast, c *broadcasts.Claim) (broadcasts.Broadcast, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if c != nil {
+		if earlier, err := m.claimed(*c, b.Created); !errors.Is(err, belfry.ErrNotFound) {
+			return earlier, err
+		}
+		m.claims[c.Key] = broadcasts.NewClaimed(*c, b)
+	}
 	m.records[b.ID] = &record{until: b.Until, callback: b.Callback.Reveal(), open: map[belfry.Position]broadcasts.Try{}}
 	if err := m.records[b.ID].keep(b.Launch); err != nil {
-		return err
+		return b, err
 	}
-	return m.write(broadcasts.Change{Broadcast: b})
+	return b, m.write(broadcasts.Change{Broadcast: b})
+}
+
+// Claimed returns the broadcast that a claim has made.
+func (m *Memory) Claimed(_ context.Context, c broadcasts.Claim, now time.Time) (broadcasts.Broadcast, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.claimed(c, now)
+}
+
+func (m *Memory) claimed(c broadcasts.Claim, now time.Time) (broadcasts.Broadcast, error) {
+	maps.DeleteFunc(m.claims, func(_ broadcasts.Key, was broadcasts.Claimed) bool { return !was.Stands(now) })
+	was, there := m.claims[c.Key]
+	if !there {
+		return broadcasts.Broadcast{}, unknown()
+	}
+	if _, err := was.Answers(c, now); err != nil {
+		return broadcasts.Broadcast{}, err
+	}
+	return m.read(was.ID)
+}
+
+func unknown() error {
+	return &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
 }
 
 // Commit writes changes, and forgets who is gone first, since that may fail.
@@ -115,7 +147,7 @@ func (m *Memory) Get(_ context.Context, id string) (broadcasts.Broadcast, error)
 func (m *Memory) read(id string) (b broadcasts.Broadcast, err error) {
 	r := m.records[id]
 	if r == nil {
-		return b, &belfry.Error{Kind: belfry.ErrNotFound, Code: "not-found", Text: "no such broadcast"}
+		return b, unknown()
 	}
 	if err := json.Unmarshal(r.launch, &b.Launch); err != nil {
 		return b, err

@@ -105,7 +105,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 func unreadable(err error) error { return fmt.Errorf("the server's answer cannot be read: %w", err) }
 
 // send makes a request and returns its answer, or the server's own words when it refuses.
-func (c *client) send(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+func (c *client) send(ctx context.Context, method, path string, body io.Reader, headers ...[2]string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err
@@ -115,6 +115,9 @@ func (c *client) send(ctx context.Context, method, path string, body io.Reader) 
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	for _, h := range headers {
+		req.Header.Set(h[0], h[1])
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -156,15 +156,15 @@ func (j meteredJournal) Unfinished(ctx context.Context) ([]broadcasts.Broadcast,
 	return list, err
 }
 
-func (j meteredJournal) Create(ctx context.Context, b broadcasts.Broadcast) error {
-	err := j.Journal.Create(ctx, b)
-	if err == nil {
+func (j meteredJournal) Create(ctx context.Context, b broadcasts.Broadcast, c *broadcasts.Claim) (broadcasts.Broadcast, error) {
+	made, err := j.Journal.Create(ctx, b, c)
+	if err == nil && made.ID == b.ID {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		j.begin(b)
 		j.launched++
 	}
-	return err
+	return made, err
 }
 
 func (j meteredJournal) Commit(ctx context.Context, changes []broadcasts.Change, gone []belfry.Subscription) error {

@@ -86,7 +86,7 @@ func TestMetricsAgreeWithBroadcasts(t *testing.T) {
 	memory := broadcaststest.NewMemory(func([]belfry.Subscription) error { return nil })
 	before := broadcasts.Broadcast{Launch: broadcasts.Launch{ID: "01aaaaaaaaaaaaaaaaaaaaaaaa", Message: belfry.Message{Title: "T"}, Audience: belfry.Audience{All: true}, Until: 500, Deadline: time.Now().Add(time.Hour)},
 		Progress: broadcasts.Progress{State: broadcasts.Running, Started: new(time.Time), Failures: map[string]int{}, Counts: broadcasts.Counts{Targets: 500, Pending: 400, Accepted: 100}}, Course: broadcasts.Course{After: 100, Handed: 100}}
-	if err := memory.Create(t.Context(), before); err != nil {
+	if _, err := memory.Create(t.Context(), before, nil); err != nil {
 		t.Fatal(err)
 	}
 	m, journal := newMeter(), &faulty{Journal: memory, faults: 1}
@@ -96,7 +96,7 @@ func TestMetricsAgreeWithBroadcasts(t *testing.T) {
 	}
 	defer e.Close(context.Background())
 	for range 2 {
-		b, err := e.Launch(t.Context(), broadcasts.Request{Message: belfry.Message{Title: "T"}, Audience: belfry.Audience{All: true}})
+		b, _, err := e.Launch(t.Context(), broadcasts.Request{Message: belfry.Message{Title: "T"}, Audience: belfry.Audience{All: true}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,6 +30,7 @@ type sending struct {
 	file     string
 	detach   bool
 	callback string
+	key      string
 }
 
 func (a *app) sendCommand() *cobra.Command {
@@ -61,6 +62,7 @@ Exits with 3 when the broadcast ended with failures, and with 4 when it was canc
 	f.StringVar(&s.message.Topic, "topic", "", "a later message with this `topic` replaces it while it still waits")
 	f.StringVar(&s.file, "message", "", "read the message as JSON from this `FILE`, or from standard input with -")
 	f.StringVar(&s.callback, "callback", "", "tell this `URL` how it ended, signed with the secret that keys webhook shows")
+	f.StringVar(&s.key, "idempotency-key", "", "launch once: asking again with this `key` within a day shows what the first launch made")
 	f.BoolVar(&s.detach, "detach", false, "print the id and do not wait")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if a.data.object != "" {
@@ -78,6 +80,11 @@ Exits with 3 when the broadcast ended with failures, and with 4 when it was canc
 func (s *sending) read(c *cobra.Command, a *app) error {
 	if s.kinds() != 1 {
 		return wrongUsage(c, errors.New("say whom to ring, by one of --channel, --user, --subscription or --all"))
+	}
+	if c.Flags().Changed("idempotency-key") {
+		if _, err := broadcasts.NewKey("", s.key); err != nil { // an empty one too: whoever gave it believes to be safe
+			return belfry.At("--idempotency-key", err)
+		}
 	}
 	if s.file != "" {
 		if s.message.Data != nil {
@@ -163,27 +170,47 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 	if err != nil {
 		return err
 	}
-	in, err := s.launch()
+	b, err := a.launch(ctx, cl, s)
 	if err != nil {
 		return err
-	}
-	var b broadcasts.Broadcast
-	lasting, cancel := lastingCall(ctx)
-	defer cancel()
-	if err := cl.call(lasting, http.MethodPost, "/api/v1/broadcasts", in, &b); err != nil {
-		if lasting.Err() != nil && lasting != ctx {
-			err = &belfry.Error{Kind: belfry.ErrBusy, Code: "interrupted", Text: "interrupted before the server had answered: it may have begun or not",
-				Hint: "see `belfry broadcasts list`"}
-		}
-		return err
-	}
-	for _, w := range b.Warnings {
-		fmt.Fprintf(a.err, "belfry: %s\n", w)
 	}
 	if s.detach || ctx.Err() != nil {
 		return a.detached(b)
 	}
 	return a.follow(ctx, cl, b)
+}
+
+// launch asks the server for the broadcast, and tells what is worth telling at once.
+func (a *app) launch(ctx context.Context, cl *client, s sending) (b broadcasts.Broadcast, err error) {
+	in, err := s.launch()
+	if err != nil {
+		return b, err
+	}
+	var headers [][2]string
+	if s.key != "" {
+		headers = append(headers, [2]string{"Idempotency-Key", s.key})
+	}
+	lasting, cancel := lastingCall(ctx)
+	defer cancel()
+	resp, err := cl.send(lasting, http.MethodPost, "/api/v1/broadcasts", bytes.NewReader(in), headers...)
+	if err != nil {
+		if lasting.Err() != nil && lasting != ctx {
+			err = &belfry.Error{Kind: belfry.ErrBusy, Code: "interrupted", Text: "interrupted before the server had answered: it may have begun or not",
+				Hint: "see `belfry broadcasts list`"}
+		}
+		return b, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&b); err != nil {
+		return b, unreadable(err)
+	}
+	if resp.Header.Get("Idempotent-Replayed") == "true" {
+		fmt.Fprintf(a.err, "belfry: it was launched with this --idempotency-key before, at %s; nothing was launched now\n", stamp(&b.Created))
+	}
+	for _, w := range b.Warnings {
+		fmt.Fprintf(a.err, "belfry: %s\n", w)
+	}
+	return b, nil
 }
 
 // answerWithin is how long a launch may take to be answered once it was interrupted.
