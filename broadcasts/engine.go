@@ -22,9 +22,12 @@ type Audience interface {
 	Page(ctx context.Context, a belfry.Audience, after, until belfry.Position, limit int) (rows []belfry.Subscription, next belfry.Position, done bool, err error)
 }
 
-// A Sender makes one attempt.
+// A Sender makes attempts.
 type Sender interface {
+	// Send makes one.
 	Send(ctx context.Context, s belfry.Subscription, m belfry.PushMessage) belfry.Outcome
+	// Size is how many octets of body it makes of a message.
+	Size(m belfry.PushMessage) (int, error)
 }
 
 // A Presence knows which devices look at a page of ours right now.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +32,11 @@ func (s *Server) launch(c *gin.Context) error {
 	if in.Key, err = keyOf(c); err != nil {
 		return err
 	}
+	if dry, err := dryRun(c); err != nil {
+		return err
+	} else if dry {
+		return s.estimate(c, in)
+	}
 	b, replayed, err := s.Broadcasts.Launch(c.Request.Context(), in)
 	if err != nil {
 		return err
@@ -40,6 +46,29 @@ func (s *Server) launch(c *gin.Context) error {
 	}
 	c.Header("Location", "/api/v1/broadcasts/"+b.ID)
 	c.JSON(http.StatusAccepted, b)
+	return nil
+}
+
+// dryRun reads ?dryRun=1. Whoever wrote it in another way does not want
+// everybody to be rung, so all else is refused.
+func dryRun(c *gin.Context) (bool, error) {
+	q := c.Request.URL.Query()
+	if dry := slices.Equal(q["dryRun"], []string{"1"}); len(q) == 0 || len(q) == 1 && dry {
+		return dry, nil
+	}
+	return false, belfry.Invalid("dry-run", "query", "may hold nothing but dryRun=1")
+}
+
+// estimate answers what a launch would be.
+func (s *Server) estimate(c *gin.Context, in broadcasts.Request) error {
+	if err := unlimited(c); err != nil { // to count an audience takes as long as it is large
+		return err
+	}
+	est, err := s.Broadcasts.Estimate(c.Request.Context(), in)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, est)
 	return nil
 }
 

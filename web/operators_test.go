@@ -152,6 +152,34 @@ func TestLaunchedAgain(t *testing.T) {
 	}
 }
 
+// Who wants to know what a launch would be rings nobody by asking, nor by
+// writing the question in another way.
+func TestDryRun(t *testing.T) {
+	h := newHouse(t)
+	for range 3 {
+		h.register(`["news"]`)
+	}
+	const body = `{"message":{"title":"Hello"},"audience":{"channels":["news"]}}`
+	publisher := bearer(h.token(tokens.Publisher, "news"))
+	got := h.do(h.ops, "POST", "/api/v1/broadcasts?dryRun=1", body, publisher)
+	var est broadcasts.Estimate
+	if err := json.Unmarshal([]byte(got.body), &est); err != nil || got.status != 200 || est.Targets != 3 || len(est.Hosts) != 1 ||
+		est.Hosts[0].Targets != 3 || est.Body != 512 || est.Duration != 1 || !strings.Contains(got.body, `"warnings":[]`) {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := h.do(h.ops, "POST", "/api/v1/broadcasts?dryRun=1", strings.Replace(body, "news", "sport", 1), publisher); got.status != 403 {
+		t.Errorf("another channel: %d %s", got.status, got.body)
+	}
+	for _, query := range []string{"dryRun=0", "dryRun=", "dryRun", "dryrun=1", "dryRun=1&dryRun=0", "dryRun=1&x=1"} {
+		if got := h.do(h.socket, "POST", "/api/v1/broadcasts?"+query, body); got.status != 400 || got.code() != "dry-run" {
+			t.Errorf("%s: %d %s", query, got.status, got.body)
+		}
+	}
+	if got := h.do(h.socket, "GET", "/api/v1/broadcasts", ""); !strings.Contains(got.body, `"items":[]`) || len(h.service.Received()) != 0 {
+		t.Errorf("something was written or sent: %s", got.body)
+	}
+}
+
 // Lists give ids and hosts; only an export that was asked for gives the
 // capability itself (SEC-23). An export can be imported as it is.
 func TestSubscriptionsListedAndExported(t *testing.T) {

@@ -42,6 +42,8 @@ func (fickle) Send(_ context.Context, s belfry.Subscription, _ belfry.PushMessag
 	return belfry.Outcome{Verdict: belfry.Accepted, Status: 201}
 }
 
+func (fickle) Size(m belfry.PushMessage) (int, error) { return len(m.Payload), nil }
+
 // A faulty journal fails its first commits.
 type faulty struct {
 	broadcasts.Journal

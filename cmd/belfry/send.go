@@ -30,6 +30,7 @@ type sending struct {
 	file     string
 	detach   bool
 	callback string
+	dryRun   bool
 	key      string
 }
 
@@ -63,6 +64,7 @@ Exits with 3 when the broadcast ended with failures, and with 4 when it was canc
 	f.StringVar(&s.file, "message", "", "read the message as JSON from this `FILE`, or from standard input with -")
 	f.StringVar(&s.callback, "callback", "", "tell this `URL` how it ended, signed with the secret that keys webhook shows")
 	f.StringVar(&s.key, "idempotency-key", "", "launch once: asking again with this `key` within a day shows what the first launch made")
+	f.BoolVar(&s.dryRun, "dry-run", false, "say what would be sent, to how many and for how long, and send nothing")
 	f.BoolVar(&s.detach, "detach", false, "print the id and do not wait")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if a.data.object != "" {
@@ -170,6 +172,9 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 	if err != nil {
 		return err
 	}
+	if s.dryRun {
+		return a.estimate(ctx, cl, s)
+	}
 	b, err := a.launch(ctx, cl, s)
 	if err != nil {
 		return err
@@ -211,6 +216,42 @@ func (a *app) launch(ctx context.Context, cl *client, s sending) (b broadcasts.B
 		fmt.Fprintf(a.err, "belfry: %s\n", w)
 	}
 	return b, nil
+}
+
+// estimate asks the server what the broadcast would be.
+func (a *app) estimate(ctx context.Context, cl *client, s sending) error {
+	in, err := s.launch()
+	if err != nil {
+		return err
+	}
+	var said json.RawMessage
+	if err := cl.call(ctx, http.MethodPost, "/api/v1/broadcasts?dryRun=1", in, &said); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(said)
+	}
+	var est broadcasts.Estimate
+	if err := json.Unmarshal(said, &est); err != nil {
+		return unreadable(err)
+	}
+	facts(a.out, estimateFacts(est))
+	fmt.Fprintln(a.err, "belfry: this was a dry run; nothing was sent")
+	return nil
+}
+
+// estimateFacts is an estimate for a person.
+func estimateFacts(est broadcasts.Estimate) [][2]string {
+	list := [][2]string{{"targets", strconv.Itoa(est.Targets)}}
+	for _, s := range est.Hosts {
+		list = append(list, [2]string{"push service", fmt.Sprintf("%s: %d", s.Host, s.Targets)})
+	}
+	list = append(list, [2]string{"message", fmt.Sprintf("%d octets, %d when sealed and padded", est.Payload, est.Body)},
+		[2]string{"takes about", (time.Duration(est.Duration) * time.Second).String()}, [2]string{"expected end", stamp(&est.ETA)}, [2]string{"if", est.Assumes})
+	for _, w := range est.Warnings {
+		list = append(list, [2]string{"warning", w})
+	}
+	return list
 }
 
 // answerWithin is how long a launch may take to be answered once it was interrupted.
