@@ -10,7 +10,10 @@
 //
 //   - A broadcast that has an id is on disk.
 //   - Its recipients are those of the launch: who registers later gets nothing,
-//     who leaves before their turn is counted as left.
+//     who leaves before their turn is counted as left. So it is with a scheduled
+//     one, which nobody sees grow after they were told how many it is for.
+//   - A scheduled broadcast starts once, whatever the clock does; it starts late
+//     where the server was down, or not at all when that is too late.
 //   - At every commit targets = pending + accepted + suppressed + expired +
 //     gone + left + failed + cancelled, and nobody is shown what no commit wrote.
 //   - Only 404 and 410 remove a subscription.
@@ -34,6 +37,7 @@ import (
 type State string
 
 const (
+	Scheduled State = "scheduled"
 	Running   State = "running"
 	Paused    State = "paused"
 	Done      State = "done"
@@ -57,6 +61,8 @@ type Launch struct {
 	Message  belfry.Message  `json:"message"`
 	Audience belfry.Audience `json:"audience"`
 	Callback belfry.Callback `json:"callback"` // is told how it ended
+	Options
+	Starts   *time.Time      `json:"starts"`   // with At: when it starts, which is later by a little on a full hour
 	Deadline time.Time       `json:"deadline"` // when the message stops being worth saying
 	Created  time.Time       `json:"created"`
 	Warnings []string        `json:"warnings,omitempty"` // what the operator should know of the message
@@ -116,6 +122,9 @@ type Host struct {
 
 // Ended reports whether nothing more will happen to the broadcast.
 func (p Progress) Ended() bool { return p.State == Done || p.State == Cancelled }
+
+// begin starts a broadcast that was scheduled.
+func (p *Progress) begin(now time.Time) { p.State, p.Started = Running, &now }
 
 // pause stops the broadcast until it is resumed.
 func (p *Progress) pause(reason string) { p.State, p.Reason, p.ETA = Paused, &reason, nil }

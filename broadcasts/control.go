@@ -26,14 +26,17 @@ var (
 
 // Pause stops a broadcast, once the attempts in flight have their answers.
 func (e *Engine) Pause(ctx context.Context, id string) (Broadcast, error) {
-	b, err := e.halted(ctx, id, pause)
+	b, err := e.Journal.Get(ctx, id)
+	if err == nil && b.State != Scheduled {
+		b, err = e.halted(ctx, id, pause)
+	}
 	if err == nil && b.State != Paused {
 		err = forbidden(b, "paused")
 	}
 	return b, err
 }
 
-// Cancel ends a broadcast, running or paused: who was not rung yet is not rung.
+// Cancel ends a broadcast, scheduled, running or paused: who was not rung yet is not rung.
 func (e *Engine) Cancel(ctx context.Context, id string) (Broadcast, error) {
 	for {
 		b, err := e.halted(ctx, id, cancel)

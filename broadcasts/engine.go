@@ -156,14 +156,14 @@ func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
 				return nil, err
 			}
 		}
-		if b.State != Running {
+		if b.State != Running && b.State != Scheduled {
 			continue
 		}
 		r, err := e.again(ctx, b)
 		if err != nil {
 			return nil, err
 		}
-		e.Log.Info("broadcast goes on after a restart", "broadcast", b.ID, "pending", b.Counts.Pending)
+		e.Log.Info("broadcast goes on after a restart", "broadcast", b.ID, "state", b.State, "pending", b.Counts.Pending)
 		runs = append(runs, r)
 	}
 	return runs, nil
@@ -184,13 +184,14 @@ func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
 		}
 	}
 	r := newRun(e, b, begun, payloads)
-	r.again = true
+	r.again = !r.waiting
 	return r, nil
 }
 
-// Launch checks a message, writes the broadcast down and starts it. When it
-// returns without an error, the broadcast survives a power cut. One that was
-// launched before with the same key is returned as it stands now, and said to be.
+// Launch checks a message, writes the broadcast down and starts it, now or when
+// it is due. When it returns without an error, the broadcast survives a power
+// cut. One that was launched before with the same key is returned as it stands
+// now, and said to be.
 func (e *Engine) Launch(ctx context.Context, r Request) (b Broadcast, replayed bool, err error) {
 	claim, err := r.claim()
 	if err != nil {
@@ -229,8 +230,12 @@ func (e *Engine) prepare(r Request) (b Broadcast, payloads map[string][]byte, er
 	}
 	now := stamp(e.Now())
 	b = Broadcast{
-		Launch:   Launch{ID: id.New(), Message: r.Message, Audience: audience, Callback: callback, Created: now, Deadline: now.Add(r.Message.Lifetime())},
+		Launch: Launch{ID: id.New(), Message: r.Message, Audience: audience, Callback: callback, Options: r.Options,
+			Created: now, Deadline: now.Add(r.Message.Lifetime())},
 		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Hosts: []Host{}},
+	}
+	if err := b.schedule(now); err != nil {
+		return b, nil, err
 	}
 	payloads, b.Warnings, err = e.compile(b)
 	return b, payloads, err
@@ -273,7 +278,9 @@ func (e *Engine) start(r *run) {
 	e.stir()
 	go func() {
 		defer e.running.Done()
-		r.deliver()
+		if r.await() {
+			r.deliver()
+		}
 		e.dismiss(r)
 		r.announce()
 	}()
@@ -307,9 +314,12 @@ func (e *Engine) forget(r *run) {
 	if e.live[r.ID] == r {
 		delete(e.live, r.ID)
 	}
-	if len(e.live) == 0 {
-		clear(e.lanes)
+	for _, other := range e.live {
+		if !other.waiting {
+			return
+		}
 	}
+	clear(e.lanes)
 }
 
 // lane returns the lane to host, which all broadcasts share.

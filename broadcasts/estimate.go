@@ -51,7 +51,7 @@ func (e *Engine) Estimate(ctx context.Context, r Request) (Estimate, error) {
 		est.Targets += s.Targets
 	}
 	takes, assumes := e.reckon(est)
-	est.Duration, est.ETA, est.Assumes = int(math.Ceil(takes.Seconds())), b.Started.Add(takes), assumes
+	est.Duration, est.ETA, est.Assumes = int(math.Ceil(takes.Seconds())), cmp.Or(b.Starts, b.Started).Add(takes), assumes
 	if foreign > 0 {
 		est.Warnings = append(est.Warnings, fmt.Sprintf("%d registered at a site that this server does not ring for now, and would fail", foreign))
 	}

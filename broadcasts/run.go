@@ -35,6 +35,7 @@ type run struct {
 	again    bool                    // there was one
 	since    time.Time               // when this one began
 	before   int                     // rows that were settled then
+	waiting  bool                    // for the moment to start; guarded by engine.mu once it runs
 	open     lane                    // rows read and not settled
 	working  sync.WaitGroup          // the same, to wait for
 	cutOff   atomic.Bool             // a row stays pending, because the run stops
@@ -65,7 +66,7 @@ func newRun(e *Engine, b Broadcast, begun map[belfry.Position]Try, payloads map[
 	left := min(b.Deadline.Sub(now), b.Message.Lifetime()) // a clock that was set back must not make it longer
 	r := &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(),
 		deadline: time.Now().Add(left), targets: b.Counts.Targets, begun: begun, from: b.Course,
-		since: stamp(now), before: b.Counts.Targets - b.Counts.Pending,
+		since: stamp(now), before: b.Counts.Targets - b.Counts.Pending, waiting: b.State == Scheduled,
 		open: make(lane, maxOpen), done: make(chan struct{}),
 		progress: b.Progress, course: b.Course, rows: newOpenRows(begun), changed: make(chan struct{})}
 	r.stop, r.halt = context.WithCancel(e.stop)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -72,6 +73,8 @@ func jsonError(err error) error {
 		return belfry.Invalid("json", place(syntactic.JSONPointer), "is given twice")
 	case errors.As(err, &semantic) && semantic.JSONKind == '0' && isNumber(semantic.GoType):
 		return belfry.Invalid("json", place(semantic.JSONPointer), "is a number that is too large or not whole")
+	case errors.As(err, &semantic) && semantic.JSONKind == '"' && semantic.GoType == reflect.TypeFor[time.Time]():
+		return belfry.Invalid("json", place(semantic.JSONPointer), "is not a time such as 2026-03-04T05:06:07Z")
 	case errors.As(err, &semantic):
 		return belfry.Invalid("json", place(semantic.JSONPointer), "must not be "+kindNames[semantic.JSONKind])
 	case errors.As(err, &syntactic):

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
@@ -177,6 +178,43 @@ func TestDryRun(t *testing.T) {
 	}
 	if got := h.do(h.socket, "GET", "/api/v1/broadcasts", ""); !strings.Contains(got.body, `"items":[]`) || len(h.service.Received()) != 0 {
 		t.Errorf("something was written or sent: %s", got.body)
+	}
+}
+
+// A broadcast that is scheduled says when it starts, and waits for that.
+func TestLaunchScheduled(t *testing.T) {
+	h := newHouse(t)
+	h.register(`["news"]`)
+	launch := func(more string) answer {
+		return h.do(h.socket, "POST", "/api/v1/broadcasts", `{"message":{"title":"T"},"audience":{"all":true}`+more+`}`)
+	}
+	if got := launch(""); got.status != 202 || !strings.Contains(got.body, `"at":null,"maxLateness":null,"starts":null`) {
+		t.Errorf("now: %d %s", got.status, got.body)
+	}
+	due := time.Now().Add(2 * time.Hour).Truncate(time.Hour).Add(time.Second)
+	text := due.UTC().Format(time.RFC3339)
+	got := launch(`,"at":"` + due.In(time.FixedZone("", -5*3600)).Format(time.RFC3339) + `","maxLateness":3600`)
+	var b broadcasts.Broadcast
+	if err := json.Unmarshal([]byte(got.body), &b); err != nil || got.status != 202 || !strings.Contains(got.body, `"state":"scheduled"`) ||
+		!strings.Contains(got.body, `"at":"`+text+`","maxLateness":3600,"starts":"`+text+`"`) || !strings.Contains(got.body, `"started":null`) {
+		t.Errorf("later: %d %s", got.status, got.body)
+	}
+	for more, code := range map[string]string{`,"at":"tomorrow"`: "json", `,"at":"2020-01-01T00:00:00Z"`: "at", `,"at":1`: "json", `,"maxLateness":60`: "max-lateness",
+		`,"at":"` + text + `","maxLateness":-1`: "max-lateness"} {
+		if got := launch(more); got.status != 400 || got.code() != code {
+			t.Errorf("%s: %d %s", more, got.status, got.body)
+		}
+	}
+	if got := launch(`,"at":"tomorrow"`); !strings.Contains(got.body, "at: is not a time such as 2026-03-04T05:06:07Z") {
+		t.Error(got.body)
+	}
+	for _, order := range []string{"pause", "resume"} {
+		if got := h.do(h.socket, "POST", "/api/v1/broadcasts/"+b.ID+"/"+order, ""); got.status != 409 || got.code() != "broadcast-state" {
+			t.Errorf("%s: %d %s", order, got.status, got.body)
+		}
+	}
+	if got := h.do(h.socket, "POST", "/api/v1/broadcasts/"+b.ID+"/cancel", ""); got.status != 200 || !strings.Contains(got.body, `"state":"cancelled"`) {
+		t.Errorf("cancel: %d %s", got.status, got.body)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -104,6 +105,15 @@ func broadcastFacts(b broadcasts.Broadcast) [][2]string {
 		{"audience", audienceText(b.Audience)}, {"urgency", string(cmp.Or(b.Message.Urgency, belfry.UrgencyNormal))}, {"topic", b.Message.Topic},
 		{"callback", b.Callback.String()},
 		{"created", stamp(&b.Created)}, {"deadline", stamp(&b.Deadline)}}
+	if b.Starts != nil {
+		list = append(list, [2]string{"starts", stamp(b.Starts)})
+	}
+	if b.MaxLateness != nil {
+		list = append(list, [2]string{"at most late by", (time.Duration(*b.MaxLateness) * time.Second).String()})
+	}
+	if b.Started != nil {
+		list = append(list, [2]string{"started", stamp(b.Started)})
+	}
 	if b.Finished != nil {
 		list = append(list, [2]string{"finished", stamp(b.Finished)})
 	}

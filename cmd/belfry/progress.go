@@ -43,6 +43,10 @@ func (b bar) show(now broadcasts.Broadcast) {
 	if b.ProgressBar == nil {
 		return
 	}
+	if now.State == broadcasts.Scheduled {
+		b.Describe("starts at " + now.Starts.Local().Format(time.RFC3339))
+		return
+	}
 	n := now.Counts
 	text, more := fmt.Sprintf("%d of %d", n.Targets-n.Pending, n.Targets), []string(nil)
 	if now.State == broadcasts.Paused {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
@@ -91,6 +92,35 @@ func minted(t *testing.T, dir, push, server, n string) string {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// Who schedules a broadcast and goes home can rely on it, though the machine
+// loses its power before it is due.
+func TestScheduledOverAPowerCut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, push := background(t, dir, "push", "pushservice", "--listen", "127.0.0.1:0")
+	args := []string{"serve", "--listen", "127.0.0.1:0", "--push-host", push}
+	first, server := background(t, dir, "srv", args...)
+	belfryIn(t.Context(), dir, "subscriptions", "import", minted(t, dir, push, server, "3")).must(t)
+
+	due := time.Now().Add(3 * time.Second)
+	sent := belfryIn(t.Context(), dir, "send", "--title", "Later", "--all", "--at", due.Format(time.RFC3339Nano)).must(t)
+	id := strings.TrimSpace(sent.out)
+	if !strings.Contains(sent.err, "it starts at 20") || !strings.Contains(sent.err, "`belfry broadcasts cancel "+id+"` stops it") {
+		t.Errorf("it says %q", sent.err)
+	}
+	first.Process.Kill()
+	<-first.exited
+	background(t, dir, "srv2", args...)
+	if got := belfryIn(t.Context(), dir, "broadcasts", "watch", id).must(t); got.out != id+" done: 3 of 3 accepted\n" {
+		t.Errorf("it ended as %q", got.out)
+	}
+	var b broadcasts.Broadcast
+	shown := belfryIn(t.Context(), dir, "broadcasts", "show", id, "--json").must(t)
+	if err := json.Unmarshal([]byte(shown.out), &b); err != nil || b.Started.Before(*b.Starts) {
+		t.Errorf("started %v, %v", b.Started, err)
+	}
 }
 
 // A site of ten thousand visitors is rung whole: over HTTPS and HTTP/2, against

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -32,13 +33,16 @@ type sending struct {
 	callback string
 	dryRun   bool
 	key      string
+	at       string
+	late     time.Duration
+	options  map[string]any // members of the call beside these two
 }
 
 func (a *app) sendCommand() *cobra.Command {
-	var s sending
+	s := sending{options: map[string]any{}}
 	c := &cobra.Command{Use: "send", Short: "Ring an audience", Args: args(cobra.NoArgs),
 		Long: `Send a message to an audience, and wait until every push service has answered.
-Ctrl-C stops waiting, not the broadcast.
+Ctrl-C stops waiting, not the broadcast. With --at it is scheduled, and not waited for.
 
 --data with a JSON object is data that the site's own pages get with the message;
 with anything else it names the data directory, as in every command. It may be
@@ -63,6 +67,8 @@ Exits with 3 when the broadcast ended with failures, and with 4 when it was canc
 	f.StringVar(&s.message.Topic, "topic", "", "a later message with this `topic` replaces it while it still waits")
 	f.StringVar(&s.file, "message", "", "read the message as JSON from this `FILE`, or from standard input with -")
 	f.StringVar(&s.callback, "callback", "", "tell this `URL` how it ended, signed with the secret that keys webhook shows")
+	f.StringVar(&s.at, "at", "", "start then and not now: a `time` such as 2026-03-04T18:05:00+01:00, '2026-03-04 18:05' or 18:05")
+	f.DurationVar(&s.late, "max-lateness", 0, "with --at: if the server is down then, start no more than this `duration` late (default: before the message has outlived its ttl)")
 	f.StringVar(&s.key, "idempotency-key", "", "launch once: asking again with this `key` within a day shows what the first launch made")
 	f.BoolVar(&s.dryRun, "dry-run", false, "say what would be sent, to how many and for how long, and send nothing")
 	f.BoolVar(&s.detach, "detach", false, "print the id and do not wait")
@@ -87,6 +93,9 @@ func (s *sending) read(c *cobra.Command, a *app) error {
 		if _, err := broadcasts.NewKey("", s.key); err != nil { // an empty one too: whoever gave it believes to be safe
 			return belfry.At("--idempotency-key", err)
 		}
+	}
+	if err := s.schedule(c); err != nil {
+		return err
 	}
 	if s.file != "" {
 		if s.message.Data != nil {
@@ -179,7 +188,7 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 	if err != nil {
 		return err
 	}
-	if s.detach || ctx.Err() != nil {
+	if s.detach || b.State == broadcasts.Scheduled || ctx.Err() != nil {
 		return a.detached(b)
 	}
 	return a.follow(ctx, cl, b)
@@ -218,42 +227,6 @@ func (a *app) launch(ctx context.Context, cl *client, s sending) (b broadcasts.B
 	return b, nil
 }
 
-// estimate asks the server what the broadcast would be.
-func (a *app) estimate(ctx context.Context, cl *client, s sending) error {
-	in, err := s.launch()
-	if err != nil {
-		return err
-	}
-	var said json.RawMessage
-	if err := cl.call(ctx, http.MethodPost, "/api/v1/broadcasts?dryRun=1", in, &said); err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(said)
-	}
-	var est broadcasts.Estimate
-	if err := json.Unmarshal(said, &est); err != nil {
-		return unreadable(err)
-	}
-	facts(a.out, estimateFacts(est))
-	fmt.Fprintln(a.err, "belfry: this was a dry run; nothing was sent")
-	return nil
-}
-
-// estimateFacts is an estimate for a person.
-func estimateFacts(est broadcasts.Estimate) [][2]string {
-	list := [][2]string{{"targets", strconv.Itoa(est.Targets)}}
-	for _, s := range est.Hosts {
-		list = append(list, [2]string{"push service", fmt.Sprintf("%s: %d", s.Host, s.Targets)})
-	}
-	list = append(list, [2]string{"message", fmt.Sprintf("%d octets, %d when sealed and padded", est.Payload, est.Body)},
-		[2]string{"takes about", (time.Duration(est.Duration) * time.Second).String()}, [2]string{"expected end", stamp(&est.ETA)}, [2]string{"if", est.Assumes})
-	for _, w := range est.Warnings {
-		list = append(list, [2]string{"warning", w})
-	}
-	return list
-}
-
 // answerWithin is how long a launch may take to be answered once it was interrupted.
 const answerWithin = 3 * time.Second
 
@@ -283,6 +256,7 @@ func (s sending) kinds() (n int) {
 // here, with its size (WP-33).
 func (s sending) launch() (json.RawMessage, error) {
 	in := map[string]any{"message": s.message, "audience": s.audience}
+	maps.Copy(in, s.options)
 	if s.written != nil {
 		in["message"] = s.written
 	}
@@ -302,6 +276,10 @@ func (a *app) detached(b broadcasts.Broadcast) error {
 		return a.printJSON(b)
 	}
 	fmt.Fprintln(a.out, b.ID)
+	if b.State == broadcasts.Scheduled {
+		fmt.Fprintf(a.err, "belfry: it starts at %s; `belfry broadcasts cancel %s` stops it\n", b.Starts.Local().Format(time.RFC3339), b.ID)
+		return nil
+	}
 	if b.State == broadcasts.Paused {
 		fmt.Fprintf(a.err, "belfry: it is paused; `belfry broadcasts resume %s` lets it go on\n", b.ID)
 		return nil
