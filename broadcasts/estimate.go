@@ -51,6 +51,9 @@ func (e *Engine) Estimate(ctx context.Context, r Request) (Estimate, error) {
 		est.Targets += s.Targets
 	}
 	takes, assumes := e.reckon(est)
+	if b.Rate != nil {
+		takes = max(takes, seconds(float64(est.Targets)/float64(*b.Rate)))
+	}
 	est.Duration, est.ETA, est.Assumes = int(math.Ceil(takes.Seconds())), cmp.Or(b.Starts, b.Started).Add(takes), assumes
 	if foreign > 0 {
 		est.Warnings = append(est.Warnings, fmt.Sprintf("%d registered at a site that this server does not ring for now, and would fail", foreign))

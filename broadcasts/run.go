@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/belfry-push/belfry"
 )
 
@@ -36,6 +38,7 @@ type run struct {
 	since    time.Time               // when this one began
 	before   int                     // rows that were settled then
 	waiting  bool                    // for the moment to start; guarded by engine.mu once it runs
+	limiter  *rate.Limiter           // of rows that begin
 	open     lane                    // rows read and not settled
 	working  sync.WaitGroup          // the same, to wait for
 	cutOff   atomic.Bool             // a row stays pending, because the run stops
@@ -67,7 +70,7 @@ func newRun(e *Engine, b Broadcast, begun map[belfry.Position]Try, payloads map[
 	r := &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(),
 		deadline: time.Now().Add(left), targets: b.Counts.Targets, begun: begun, from: b.Course,
 		since: stamp(now), before: b.Counts.Targets - b.Counts.Pending, waiting: b.State == Scheduled,
-		open: make(lane, maxOpen), done: make(chan struct{}),
+		limiter: b.limiter(), open: make(lane, maxOpen), done: make(chan struct{}),
 		progress: b.Progress, course: b.Course, rows: newOpenRows(begun), changed: make(chan struct{})}
 	r.stop, r.halt = context.WithCancel(e.stop)
 	r.flight, r.kill = context.WithCancel(e.flight)
@@ -176,8 +179,12 @@ func (r *run) page(a belfry.Audience, after, until belfry.Position, limit int) (
 }
 
 // hand gives a row its turn beside the pager, as soon as fewer than maxOpen are
-// open. It reports false when the run stops.
+// open and the operator's rate allows. It reports false when the run stops.
 func (r *run) hand(a *attempt) bool {
+	if r.limiter.Wait(r.stop) != nil {
+		r.cutOff.Store(true)
+		return false
+	}
 	select {
 	case r.open <- struct{}{}:
 	case <-r.stop.Done():

@@ -111,6 +111,9 @@ func broadcastFacts(b broadcasts.Broadcast) [][2]string {
 	if b.MaxLateness != nil {
 		list = append(list, [2]string{"at most late by", (time.Duration(*b.MaxLateness) * time.Second).String()})
 	}
+	if b.Rate != nil {
+		list = append(list, [2]string{"rate", fmt.Sprintf("at most %d a second", *b.Rate)})
+	}
 	if b.Started != nil {
 		list = append(list, [2]string{"started", stamp(b.Started)})
 	}

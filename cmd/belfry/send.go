@@ -35,7 +35,8 @@ type sending struct {
 	key      string
 	at       string
 	late     time.Duration
-	options  map[string]any // members of the call beside these two
+	rate     int
+	options  map[string]any // members of the call beside message and audience
 }
 
 func (a *app) sendCommand() *cobra.Command {
@@ -69,6 +70,7 @@ Exits with 3 when the broadcast ended with failures, and with 4 when it was canc
 	f.StringVar(&s.callback, "callback", "", "tell this `URL` how it ended, signed with the secret that keys webhook shows")
 	f.StringVar(&s.at, "at", "", "start then and not now: a `time` such as 2026-03-04T18:05:00+01:00, '2026-03-04 18:05' or 18:05")
 	f.DurationVar(&s.late, "max-lateness", 0, "with --at: if the server is down then, start no more than this `duration` late (default: before the message has outlived its ttl)")
+	f.IntVar(&s.rate, "rate", 0, "begin with no more than `N` subscribers a second, over all push services")
 	f.StringVar(&s.key, "idempotency-key", "", "launch once: asking again with this `key` within a day shows what the first launch made")
 	f.BoolVar(&s.dryRun, "dry-run", false, "say what would be sent, to how many and for how long, and send nothing")
 	f.BoolVar(&s.detach, "detach", false, "print the id and do not wait")
@@ -96,6 +98,9 @@ func (s *sending) read(c *cobra.Command, a *app) error {
 	}
 	if err := s.schedule(c); err != nil {
 		return err
+	}
+	if c.Flags().Changed("rate") {
+		s.options["rate"] = s.rate
 	}
 	if s.file != "" {
 		if s.message.Data != nil {
