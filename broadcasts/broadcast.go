@@ -88,8 +88,9 @@ const unknownCourse = -1
 
 // A Course is how far a broadcast has come through its audience.
 type Course struct {
-	After  belfry.Position `json:"after"`  // all rows up to it were handed out
-	Handed int             `json:"handed"` // how many
+	After  belfry.Position `json:"after"`            // all rows up to it were handed out
+	Handed int             `json:"handed"`           // how many
+	Proven bool            `json:"proven,omitempty"` // the canary went well: the operator let the broadcast go on
 }
 
 // A Try is how it stands with a row that was handed out and is not settled.

@@ -71,6 +71,7 @@ func (e *Engine) Resume(ctx context.Context, id string) (Broadcast, error) {
 		if b.State != Paused {
 			return forbidden(*b, "resumed")
 		}
+		b.Proven = b.Proven || *b.Reason == ReasonCanary
 		b.resume()
 		if r, err = e.again(ctx, *b); err == nil {
 			e.enlist(r) // before anybody can read that it runs

@@ -235,7 +235,7 @@ func (e *Engine) prepare(r Request) (b Broadcast, payloads map[string][]byte, er
 			Created: now, Deadline: now.Add(r.Message.Lifetime())},
 		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Hosts: []Host{}},
 	}
-	if err := cmp.Or(b.schedule(now), b.checkRate()); err != nil {
+	if err := cmp.Or(b.schedule(now), b.checkRate(), r.checkCanary()); err != nil {
 		return b, nil, err
 	}
 	payloads, b.Warnings, err = e.compile(b)

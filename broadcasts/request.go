@@ -23,4 +23,5 @@ type Options struct {
 	At          *time.Time `json:"at"`          // when to start; nil means now
 	MaxLateness *int       `json:"maxLateness"` // with at: how many seconds late it may start; nil means until its deadline
 	Rate        *int       `json:"rate"`        // rows to begin a second, over all push services; nil means as they take them
+	Canary      *Canary    `json:"canary"`      // who get it first; nil means all at once
 }

@@ -30,8 +30,8 @@ type run struct {
 	engine   *Engine
 	payloads map[string][]byte // by origin
 	topic    string
-	deadline time.Time // the launch's, by the monotonic clock
-	targets  int
+	deadline time.Time               // the launch's, by the monotonic clock
+	batch    int                     // how many rows to hand out
 	begun    map[belfry.Position]Try // rows that an earlier run handed out and did not settle
 	from     Course                  // where that one came to
 	again    bool                    // there was one
@@ -68,7 +68,7 @@ func newRun(e *Engine, b Broadcast, begun map[belfry.Position]Try, payloads map[
 	now := e.Now()
 	left := min(b.Deadline.Sub(now), b.Message.Lifetime()) // a clock that was set back must not make it longer
 	r := &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(),
-		deadline: time.Now().Add(left), targets: b.Counts.Targets, begun: begun, from: b.Course,
+		deadline: time.Now().Add(left), batch: b.batch(), begun: begun, from: b.Course,
 		since: stamp(now), before: b.Counts.Targets - b.Counts.Pending, waiting: b.State == Scheduled,
 		limiter: b.limiter(), open: make(lane, maxOpen), done: make(chan struct{}),
 		progress: b.Progress, course: b.Course, rows: newOpenRows(begun), changed: make(chan struct{})}
@@ -118,7 +118,7 @@ func (r *run) deliver() {
 		r.engine.Log.Error("cannot read the audience", "broadcast", r.ID, "err", err)
 		r.engine.committer.end(r, func(p *Progress, now time.Time) { p.cancelRest(reasonUnreadable, now) })
 	default:
-		r.engine.committer.end(r, (*Progress).finish)
+		r.engine.committer.end(r, r.over)
 	}
 }
 
@@ -147,13 +147,13 @@ func (r *run) handOutBegun() error {
 // there before the launch and joined its channel after it was not meant.
 func (r *run) handOut() error {
 	at := r.from
-	for done := false; !done && at.Handed < r.targets && !r.cutOff.Load(); {
+	for done := false; !done && at.Handed < r.batch && !r.cutOff.Load(); {
 		read := time.Now()
-		rows, next, last, err := r.page(r.Audience, at.After, r.Until, min(pageSize, r.targets-at.Handed))
+		rows, next, last, err := r.page(r.Audience, at.After, r.Until, min(pageSize, r.batch-at.Handed))
 		if err != nil {
 			return err
 		}
-		course := Course{next, at.Handed + len(rows)}
+		course := Course{next, at.Handed + len(rows), at.Proven}
 		at, done = course, last
 		r.engine.committer.note(r, func(time.Time) {
 			r.course = course

@@ -56,7 +56,7 @@ var at = time.Date(2026, 3, 4, 5, 6, 7, 89_000_000, time.UTC)
 
 // broadcast is the n-th of a test, with every field set that can be.
 func broadcast(n int) broadcasts.Broadcast {
-	ttl, late, rate, started := 60, 3600, 100, at.Add(time.Second)
+	ttl, late, rate, canary, started := 60, 3600, 100, broadcasts.Canary("1%"), at.Add(time.Second)
 	return broadcasts.Broadcast{
 		Launch: broadcasts.Launch{
 			ID: fmt.Sprintf("01jz%022d", n),
@@ -64,7 +64,7 @@ func broadcast(n int) broadcasts.Broadcast {
 				Actions: []belfry.Action{{Action: "open", Title: "Open", URL: "/x"}}, Urgency: belfry.UrgencyHigh, Topic: "prices"},
 			Audience: belfry.Audience{Channels: []string{"news", "sport"}},
 			Callback: belfry.StoredCallback(fmt.Sprintf("https://hooks.example.com/%d", n)),
-			Options:  broadcasts.Options{At: &at, MaxLateness: &late, Rate: &rate}, Starts: &started,
+			Options:  broadcasts.Options{At: &at, MaxLateness: &late, Rate: &rate, Canary: &canary}, Starts: &started,
 			Deadline: at.Add(time.Minute), Created: at, Warnings: []string{"long"}, Until: math.MaxUint64 - belfry.Position(n),
 		},
 		Progress: broadcasts.Progress{
@@ -72,7 +72,7 @@ func broadcast(n int) broadcasts.Broadcast {
 			Counts: broadcasts.Counts{Targets: 36, Pending: 1, Accepted: 2, Suppressed: 3, Expired: 4, Gone: 5, Left: 6, Failed: 7, Cancelled: 8},
 			Hosts:  []broadcasts.Host{{Host: "push.example", State: "open", Accepted: 2}},
 		},
-		Course: broadcasts.Course{After: math.MaxUint64 - 1, Handed: 35},
+		Course: broadcasts.Course{After: math.MaxUint64 - 1, Handed: 35, Proven: true},
 	}
 }
 

@@ -64,7 +64,7 @@ func (a *app) broadcastsWatchCommand() *cobra.Command {
 			if err := cl.call(c.Context(), http.MethodGet, broadcastPath(given[0]), nil, &b); err != nil {
 				return err
 			}
-			return a.follow(c.Context(), cl, b)
+			return a.follow(c.Context(), cl, b, broadcasts.Broadcast.Ended)
 		}}
 }
 
@@ -113,6 +113,9 @@ func broadcastFacts(b broadcasts.Broadcast) [][2]string {
 	}
 	if b.Rate != nil {
 		list = append(list, [2]string{"rate", fmt.Sprintf("at most %d a second", *b.Rate)})
+	}
+	if b.Canary != nil {
+		list = append(list, [2]string{"canary", string(*b.Canary)})
 	}
 	if b.Started != nil {
 		list = append(list, [2]string{"started", stamp(b.Started)})

@@ -14,9 +14,9 @@ import (
 	"github.com/belfry-push/belfry/broadcasts"
 )
 
-// follow shows a broadcast until it has ended, then says how it ended: on
-// stdout, and in the exit code. Interrupted, it detaches.
-func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast) error {
+// follow shows a broadcast until it is over, then says how it stands: on stdout,
+// and in the exit code. Interrupted, it detaches.
+func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast, over func(broadcasts.Broadcast) bool) error {
 	resp, err := cl.send(ctx, http.MethodGet, broadcastPath(b.ID)+"/events", nil)
 	if err != nil {
 		return a.interrupted(ctx, b, err)
@@ -34,7 +34,7 @@ func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast) er
 			return unreadable(err)
 		}
 		bar.show(b)
-		if b.Ended() {
+		if over(b) {
 			bar.end()
 			return a.ended(b, event)
 		}
@@ -52,7 +52,12 @@ func (a *app) interrupted(ctx context.Context, b broadcasts.Broadcast, err error
 		Hint: fmt.Sprintf("it goes on when the server does; see `belfry broadcasts watch %s`", b.ID)}
 }
 
-// ended reports a broadcast that is over; said is what the server said of it.
+// asks reports whether the broadcast waits for a word on its canary.
+func asks(b broadcasts.Broadcast) bool {
+	return b.State == broadcasts.Paused && b.Reason != nil && *b.Reason == broadcasts.ReasonCanary
+}
+
+// ended reports a broadcast that is over, or asks; said is what the server said of it.
 func (a *app) ended(b broadcasts.Broadcast, said json.RawMessage) error {
 	if a.json {
 		if err := a.printJSON(said); err != nil {
@@ -60,6 +65,9 @@ func (a *app) ended(b broadcasts.Broadcast, said json.RawMessage) error {
 		}
 	} else {
 		fmt.Fprintln(a.out, summary(b))
+		if asks(b) {
+			fmt.Fprintf(a.err, "belfry: that was the canary; `belfry broadcasts resume %s` rings the rest, `belfry broadcasts cancel %s` does not\n", b.ID, b.ID)
+		}
 	}
 	switch {
 	case b.State == broadcasts.Cancelled:

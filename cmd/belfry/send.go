@@ -36,6 +36,7 @@ type sending struct {
 	at       string
 	late     time.Duration
 	rate     int
+	canary   string
 	options  map[string]any // members of the call beside message and audience
 }
 
@@ -48,6 +49,8 @@ Ctrl-C stops waiting, not the broadcast. With --at it is scheduled, and not wait
 --data with a JSON object is data that the site's own pages get with the message;
 with anything else it names the data directory, as in every command. It may be
 given twice.
+
+With --canary it does not wait any longer once these are rung.
 
 Exits with 3 when the broadcast ended with failures, and with 4 when it was cancelled.`,
 		Example: "  belfry send --title Hello --channel news\n  belfry send --message message.json --all"}
@@ -71,6 +74,7 @@ Exits with 3 when the broadcast ended with failures, and with 4 when it was canc
 	f.StringVar(&s.at, "at", "", "start then and not now: a `time` such as 2026-03-04T18:05:00+01:00, '2026-03-04 18:05' or 18:05")
 	f.DurationVar(&s.late, "max-lateness", 0, "with --at: if the server is down then, start no more than this `duration` late (default: before the message has outlived its ttl)")
 	f.IntVar(&s.rate, "rate", 0, "begin with no more than `N` subscribers a second, over all push services")
+	f.StringVar(&s.canary, "canary", "", "ring this `part` first, such as 1% or 500 subscribers, and wait for `belfry broadcasts resume`")
 	f.StringVar(&s.key, "idempotency-key", "", "launch once: asking again with this `key` within a day shows what the first launch made")
 	f.BoolVar(&s.dryRun, "dry-run", false, "say what would be sent, to how many and for how long, and send nothing")
 	f.BoolVar(&s.detach, "detach", false, "print the id and do not wait")
@@ -101,6 +105,9 @@ func (s *sending) read(c *cobra.Command, a *app) error {
 	}
 	if c.Flags().Changed("rate") {
 		s.options["rate"] = s.rate
+	}
+	if c.Flags().Changed("canary") {
+		s.options["canary"] = s.canary
 	}
 	if s.file != "" {
 		if s.message.Data != nil {
@@ -196,7 +203,7 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 	if s.detach || b.State == broadcasts.Scheduled || ctx.Err() != nil {
 		return a.detached(b)
 	}
-	return a.follow(ctx, cl, b)
+	return a.follow(ctx, cl, b, func(b broadcasts.Broadcast) bool { return b.Ended() || asks(b) })
 }
 
 // launch asks the server for the broadcast, and tells what is worth telling at once.
