@@ -46,6 +46,7 @@ var floorPlan = map[string][]string{
 
 	"cmd":     anything,
 	"e2e":     anything,
+	"faults":  anything,
 	"interop": anything,
 	"bench":   anything,
 }
@@ -55,6 +56,9 @@ var anything = []string{"*"}
 // forTests is what the tests of every part may import besides: real push
 // services are slow and far, ours is not.
 var forTests = []string{".", "internal", "sender/pushtest"}
+
+// ofTests are the parts that only tests import.
+var ofTests = []string{"internal/vectors", "internal/process", "internal/outbound/outboundtest"}
 
 // tried are the rooms whose outer tests (package x_test) may try them with their
 // real neighbours: what one asks of another through an interface must fit.
@@ -162,8 +166,8 @@ func faults(p part) (wrong []string) {
 	for _, path := range p.Imports {
 		if target := local(path); target != "" {
 			switch {
-			case target == "internal/vectors", target == "internal/outbound/outboundtest":
-				refuse("only tests read it", path)
+			case slices.Contains(ofTests, target):
+				refuse("only tests may", path)
 			case !reaches(home, may, target):
 				refuse("imports run downward, and never from room to room", path)
 			}

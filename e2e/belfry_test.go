@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/belfry-push/belfry/internal/process"
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
 
@@ -71,7 +72,7 @@ type Server struct {
 	program Program
 	data    string
 	address string // host and port of its page
-	process *process
+	process *process.Process
 }
 
 // Serve starts a server on the data directory, at a free port where address
@@ -87,8 +88,9 @@ func (p Program) Serve(ctx context.Context, t *testing.T, data, address string, 
 		flags = append(flags, "--push-host", host)
 	}
 	cmd := p.command(flags...)
-	process, line := start(ctx, t, "belfry serve", cmd, `(?m)^belfry: listening on http://(127\.0\.0\.1:\d+)\n`)
-	return &Server{program: p, data: data, address: line[1], process: process}
+	running := process.Start(t, "belfry serve", cmd, `(?m)^belfry: listening on http://(127\.0\.0\.1:\d+)\n`)
+	line := running.Ready(ctx, t)
+	return &Server{program: p, data: data, address: line[1], process: running}
 }
 
 // Page is the demo page's URL under the name that browsers trust without TLS.
@@ -99,7 +101,7 @@ func (s *Server) Page() string {
 // Stop ends the server as systemd would.
 func (s *Server) Stop(ctx context.Context, t *testing.T) {
 	t.Helper()
-	if code := s.process.end(ctx, t, syscall.SIGTERM); code != 0 {
+	if code := s.process.End(ctx, t, syscall.SIGTERM); code != 0 {
 		t.Fatalf("belfry serve ended with %d after SIGTERM", code)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/belfry-push/belfry/internal/process"
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
 
@@ -34,7 +35,7 @@ func eachBrowser(t *testing.T, test func(t *testing.T, profile func(*testing.T, 
 // A Browser is a profile's browser while it runs.
 type Browser struct {
 	remote
-	process *process
+	process *process.Process
 }
 
 // A remote is a browser's own remote control.
@@ -151,9 +152,9 @@ func (b *Browser) Forgets(ctx context.Context, t *testing.T) {
 func (b *Browser) Close(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if err := b.Quit(ctx); err != nil {
-		t.Fatalf("%s: %v", b.process.name, err)
+		t.Fatalf("%s: %v", b.process.Name, err)
 	}
-	if code := b.process.end(ctx, t); code != 0 {
-		t.Errorf("%s ended with %d", b.process.name, code)
+	if code := b.process.End(ctx, t); code != 0 {
+		t.Errorf("%s ended with %d", b.process.Name, code)
 	}
 }

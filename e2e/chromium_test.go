@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/belfry-push/belfry/internal/process"
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
 
@@ -85,11 +86,12 @@ func (p *chromiumProfile) Open(ctx context.Context, t *testing.T) *Browser {
 		"DBUS_SESSION_BUS_ADDRESS="+p.desktop.Address,
 		"LANG=C.UTF-8",
 	)
-	process, line := start(ctx, t, "chromium", cmd, `(?m)^DevTools listening on (ws://\S+)\s*\n`)
+	running := process.Start(t, "chromium", cmd, `(?m)^DevTools listening on (ws://\S+)\s*\n`)
+	line := running.Ready(ctx, t)
 	d, version, err := Inspect(ctx, line[1])
 	if err != nil {
 		t.Fatalf("chromium: %v", err)
 	}
 	t.Log(version)
-	return &Browser{d, process}
+	return &Browser{d, running}
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/belfry-push/belfry/internal/process"
 )
 
 const (
@@ -70,9 +72,10 @@ func NewDesktop(ctx context.Context, t *testing.T) *Desktop {
 	if err := os.WriteFile(config, fmt.Appendf(nil, busConfig, filepath.Join(dir, "bus")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, line := start(ctx, t, "dbus-daemon",
+	bus := process.Start(t, "dbus-daemon",
 		exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--nopidfile", "--print-address"),
 		`(?m)^(unix:\S+)\n`)
+	line := bus.Ready(ctx, t)
 
 	d := &Desktop{Address: line[1], shown: make(chan Notification, 16)}
 	if d.conn, err = dbus.Connect(d.Address, dbus.WithContext(ctx)); err != nil {

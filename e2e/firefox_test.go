@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/belfry-push/belfry/internal/process"
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
 
@@ -132,11 +133,12 @@ func (p *firefoxProfile) Open(ctx context.Context, t *testing.T) *Browser {
 		"MOZ_DISABLE_AUTO_SAFE_MODE=1",
 		"LANG=C.UTF-8",
 	)
-	process, line := start(ctx, t, "firefox", cmd, `(?m)Marionette\s+INFO\s+Listening on port (\d+)\s*\n`)
+	running := process.Start(t, "firefox", cmd, `(?m)Marionette\s+INFO\s+Listening on port (\d+)\s*\n`)
+	line := running.Ready(ctx, t)
 	m, version, err := Connect(ctx, line[1])
 	if err != nil {
 		t.Fatalf("firefox: %v", err)
 	}
 	t.Logf("Firefox %s", version)
-	return &Browser{m, process}
+	return &Browser{m, running}
 }

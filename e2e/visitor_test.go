@@ -87,7 +87,7 @@ func TestVisitor(t *testing.T) {
 func handled(ctx context.Context, t *testing.T, browser *Browser, n int) {
 	t.Helper()
 	if err := browser.Handled(ctx, n); err != nil {
-		t.Fatalf("%s is not done with push %d: %v", browser.process.name, n, err)
+		t.Fatalf("%s is not done with push %d: %v", browser.process.Name, n, err)
 	}
 }
 
@@ -147,7 +147,7 @@ func awaitBrowsers(ctx context.Context, t *testing.T, push *pushtest.Service, n 
 func secretsStay(t *testing.T, push *pushtest.Service, server *Server) {
 	t.Helper()
 	for _, r := range push.Received() {
-		if r.Token == "" || strings.Contains(server.process.said.String(), r.Token) {
+		if r.Token == "" || strings.Contains(server.process.Said(), r.Token) {
 			t.Errorf("the server's log holds an endpoint, or the push service knows none")
 		}
 	}
