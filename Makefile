@@ -26,9 +26,9 @@ setup: ## install what tests and lint need, or say what is missing
 	cd $* && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# The end-to-end test needs a Linux desktop's D-Bus; setup says so elsewhere.
+# The faults need Linux's /proc, and the end-to-end test a Linux desktop's D-Bus; setup says so elsewhere.
 .PHONY: test
-test: setup test-go test-fuzz test-kit interop $(if $(filter Linux,$(shell uname)),e2e) ## set up, then run all tests: Go, odd input, the browser kit, others' libraries, real browsers
+test: setup test-go test-fuzz test-kit interop $(if $(filter Linux,$(shell uname)),test-faults e2e) ## set up, then run all tests: Go, odd input, the browser kit, others' libraries, faults, real browsers
 
 .PHONY: test-go
 test-go: ## run the Go tests with the race detector
@@ -46,6 +46,14 @@ test-kit: $(KIT_TOOLS) ## check the types of the browser kit and run its tests
 interop: $(OTHERS) ## exchange keys, subscriptions and messages with the npm package web-push
 	$(GO) test -race -tags interop -count=1 ./interop
 
+.PHONY: test-faults
+test-faults: ## make faults, in a small form
+	$(GO) test -race -tags faults -count=1 ./faults
+
+.PHONY: faults
+faults: ## kill, stop, cut off, starve and damage the real program for minutes, and count what comes of it
+	$(GO) test -tags faults -count=1 -timeout 30m -v ./faults -full
+
 .PHONY: e2e
 e2e: ## register, ring and unregister real browsers, end to end
 	$(GO) test -race -tags e2e -count=1 -v ./e2e
@@ -58,9 +66,9 @@ screenshot: ## take docs/demo.png anew, in the end-to-end test
 lint: $(KIT_TOOLS) ## check form, vet, staticcheck, types, and that macOS and Windows build
 	@unformatted=$$(gofmt -l $(GO_FILES)); test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e,interop ./e2e ./interop
+	$(GO) vet -tags e2e,interop,faults ./e2e ./interop ./faults
 	$(GO) tool staticcheck ./...
-	$(GO) tool staticcheck -tags e2e,interop ./e2e ./interop
+	$(GO) tool staticcheck -tags e2e,interop,faults ./e2e ./interop ./faults
 	cd $(KIT) && npm run --silent check
 	GOOS=darwin $(GO) build ./...
 	GOOS=windows $(GO) build ./...
