@@ -70,7 +70,7 @@ func (h *house) open(context.Context) (err error) {
 	if h.file, err = boltfile.Open(h.paths.Database); err != nil {
 		return err
 	}
-	h.subscriptions, err = subscriptions.New(h.file.DB, subscriptions.Config{})
+	h.subscriptions, err = subscriptions.New(h.file.DB, subscriptions.Config{Log: h.log})
 	return err
 }
 
