@@ -148,7 +148,7 @@ func create(tx *bbolt.Tx, b Broadcast, c *Claim) (Broadcast, error) {
 
 // Claimed returns the broadcast that a claim has made.
 func (j *BoltJournal) Claimed(_ context.Context, c Claim, now time.Time) (b Broadcast, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
 		var there bool
 		if b, there, err = claimant(tx, c, now); err == nil && !there {
 			err = unknown()
@@ -181,7 +181,7 @@ func (j *BoltJournal) Commit(_ context.Context, changes []Change, gone []belfry.
 
 // Get returns one broadcast.
 func (j *BoltJournal) Get(_ context.Context, id string) (b Broadcast, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
 		b, err = read(tx, []byte(id))
 		return err
 	})
@@ -190,7 +190,7 @@ func (j *BoltJournal) Get(_ context.Context, id string) (b Broadcast, err error)
 
 // List returns broadcasts from the newest on.
 func (j *BoltJournal) List(_ context.Context, after string, limit int) (list []Broadcast, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketBroadcasts).Cursor()
 		key, _ := c.Last()
 		if after != "" {
@@ -215,7 +215,7 @@ func (j *BoltJournal) List(_ context.Context, after string, limit int) (list []B
 
 // Unfinished returns the broadcasts that have not ended.
 func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketRunning).ForEach(func(key, _ []byte) error {
 			b, err := read(tx, key)
 			list = append(list, b)
@@ -227,7 +227,7 @@ func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error
 
 // Open returns the open rows of a broadcast.
 func (j *BoltJournal) Open(_ context.Context, id string) (open map[belfry.Position]Try, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
 		open, err = openOf(tx, id)
 		return err
 	})
@@ -248,7 +248,7 @@ func openOf(tx *bbolt.Tx, id string) (map[belfry.Position]Try, error) {
 
 // Uncalled returns the broadcasts whose callback is not over.
 func (j *BoltJournal) Uncalled(context.Context) (list []Broadcast, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketCallbacks).ForEach(func(key, value []byte) error {
 			b, err := read(tx, key)
 			if err != nil {

@@ -93,7 +93,7 @@ func (s *Store) read(ctx context.Context, fn func(tables) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.db.View(func(tx *bbolt.Tx) error { return fn(openTables(tx)) })
+	return boltfile.View(s.db, func(tx *bbolt.Tx) error { return fn(openTables(tx)) })
 }
 
 // write runs fn in a transaction that it shares with everybody who writes at

@@ -155,7 +155,7 @@ func checked(name string, role Role, channels []string, lifetime time.Duration) 
 // is belfry.ErrDenied, without saying which.
 func (s *Store) Check(_ context.Context, t Token) (Info, error) {
 	var info Info
-	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+	err := boltfile.View(s.db, func(tx *bbolt.Tx) (err error) {
 		info, err = get(tx, t.hash())
 		return err
 	})
@@ -186,7 +186,7 @@ func (s *Store) touch(t Token, now time.Time) error {
 
 // List returns all tokens, the oldest first.
 func (s *Store) List(context.Context) (list []Info, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	err = boltfile.View(s.db, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucket).ForEach(func(hash, _ []byte) error {
 			info, err := get(tx, hash)
 			list = append(list, info)

@@ -174,6 +174,9 @@ func check(db *bbolt.DB) error {
 		if info.Size() < tx.Size() {
 			return fmt.Errorf("%w: %d of %d octets are there", errDamaged, info.Size(), tx.Size())
 		}
+		if err := checkFreelist(tx); err != nil {
+			return err
+		}
 		if meta := tx.Bucket(metaBucket); meta != nil {
 			return checkSchema(meta.Get(schemaKey))
 		}
