@@ -36,32 +36,29 @@ func (s *Store) Horizon(ctx context.Context) (belfry.Position, error) {
 }
 
 // Page returns the audience's rows behind after, up to and with until, in order
-// of creation. It looks at no more than limit rows in one short transaction and
-// gives copies. Page on from next until done; a page with damaged rows is
-// shorter than limit, and may be empty without being the last.
+// of creation. It reads no more than limit rows in one short transaction and
+// gives copies. Page on from next until done. Damaged rows are passed over.
 func (s *Store) Page(ctx context.Context, a belfry.Audience, after, until belfry.Position, limit int) (rows []belfry.Subscription, next belfry.Position, done bool, err error) {
 	if limit <= 0 {
 		limit = defaultPage
 	}
 	next, done = after, true
 	err = s.read(ctx, func(t tables) error {
-		seen := 0
 		for seq := range t.members(a, uint64(after)) {
-			if seq > uint64(until) {
-				break
-			}
-			if seen == limit {
-				done = false
-				break
-			}
-			seen++
-			next = belfry.Position(seq)
 			row, err := t.row(seq)
-			if errors.Is(err, belfry.ErrCorrupt) {
+			switch {
+			case errors.Is(err, belfry.ErrCorrupt), seq <= uint64(next):
+				// Where a damaged row stands is not believed either: whoever went on from
+				// there could go round in circles, or past everybody else.
 				s.passOver(seq)
 				continue
+			case seq > uint64(until):
+				return nil
+			case len(rows) == limit:
+				done = false
+				return nil
 			}
-			rows = append(rows, row)
+			rows, next = append(rows, row), belfry.Position(seq)
 		}
 		return nil
 	})

@@ -57,6 +57,9 @@ func (s *Store) countMembers(ctx context.Context, a belfry.Audience, until belfr
 				if seq > uint64(until) {
 					break
 				}
+				if seq <= at { // a damaged key
+					continue
+				}
 				if step == countStep {
 					more = true
 					break
