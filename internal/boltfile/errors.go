@@ -19,19 +19,28 @@ var (
 	errForeign = errors.New("is not a database of belfry")
 )
 
-// Room is an error where so little is left of the file's largest size that no
-// new rows may be added to it. What is held back is for those who leave: bbolt
-// writes a changed page to a new place, so removing takes room too (REL-09).
+// Room is an error where so little is left of the file's largest size, or of the
+// disk, that no new rows may be added. What is held back is for those who leave:
+// bbolt writes a changed page to a new place, so removing takes room too
+// (REL-09). Pages that are free inside the file count: on a disk that others have
+// filled, they are all there is.
 func Room(tx *bbolt.Tx) error {
 	db := tx.DB()
-	// bbolt grows the file by AllocSize more than it needs and counts that in.
-	left := int64(db.MaxSize) - int64(db.AllocSize) - tx.Size()
 	stats := db.Stats()
-	left += int64(stats.FreePageN+stats.PendingPageN) * int64(db.Info().PageSize)
-	if db.MaxSize > 0 && left < reserve {
+	free := int64(stats.FreePageN+stats.PendingPageN) * int64(db.Info().PageSize)
+	// bbolt grows the file by AllocSize more than it needs and counts that in.
+	if db.MaxSize > 0 && int64(db.MaxSize)-int64(db.AllocSize)-tx.Size()+free < reserve {
 		return Explain(bbolterrors.ErrMaxSizeReached)
 	}
+	if left := diskLeft(db.Path()); left < reserve-free {
+		return diskFull()
+	}
 	return nil
+}
+
+func diskFull() error {
+	return &belfry.Error{Kind: belfry.ErrFull, Code: "full", Text: "the disk under the database is full",
+		Hint: "free some space; the server goes on by itself"}
 }
 
 // Explain says in the house's words that there is no room left, in the file or
@@ -45,8 +54,7 @@ func Explain(err error) error {
 		return &belfry.Error{Kind: belfry.ErrFull, Code: "full", Text: "the database has reached its largest size",
 			Hint: "remove subscriptions or broadcasts that are no longer needed"}
 	case isNoSpace(err):
-		return &belfry.Error{Kind: belfry.ErrFull, Code: "full", Text: "the disk under the database is full",
-			Hint: "free some space; the server goes on by itself"}
+		return diskFull()
 	}
 	return err
 }

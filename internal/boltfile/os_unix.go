@@ -4,6 +4,7 @@ package boltfile
 
 import (
 	"errors"
+	"math"
 	"os"
 	"syscall"
 )
@@ -15,6 +16,15 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// diskLeft is how much the disk under path has left for us.
+func diskLeft(path string) int64 {
+	var disk syscall.Statfs_t
+	if syscall.Statfs(path, &disk) != nil || disk.Bavail > math.MaxInt64/uint64(disk.Bsize) {
+		return math.MaxInt64
+	}
+	return int64(disk.Bavail) * int64(disk.Bsize)
 }
 
 // noSpace lists what a disk says that has no room left for us.
