@@ -31,7 +31,7 @@ func TestBrokenConnections(t *testing.T) {
 		lines[i] = s.join(p, rows/2, "news")
 	}
 	// What an undisturbed broadcast leaves open is the base line.
-	s.finish(s.launch("news", 3600))
+	s.send("news")
 	calmFiles, calmRoutines := s.descriptors(), s.goroutines()
 	for _, p := range services {
 		p.ask("DELETE", "/pushtest/ledger", nil)
@@ -46,7 +46,7 @@ func TestBrokenConnections(t *testing.T) {
 		}
 	}
 	s.run()
-	b := s.finish(s.launch("news", 3600))
+	b := s.send("news")
 	if want := (broadcasts.Counts{Targets: rows, Accepted: rows}); b.Counts != want {
 		t.Errorf("it ends with %+v", b.Counts)
 	}

@@ -20,6 +20,7 @@ const (
 // one goes on: nobody is missed, few are rung twice, and no count is ever ahead
 // of what the push service has (REL-01, REL-27).
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	const (
 		most  = 2 * time.Second // a life lasts
 		delay = 512             // milliseconds a push service takes to answer

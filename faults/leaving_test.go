@@ -17,6 +17,7 @@ import (
 // Who leaves while a broadcast runs is left alone from a second later on, and
 // counted as left; who joins gets nothing old (REL-28, REL-27).
 func TestLeavingAndJoining(t *testing.T) {
+	t.Parallel()
 	rows := size(1000, 5000)
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()

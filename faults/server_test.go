@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,7 +49,8 @@ func newServer(ctx context.Context, t *testing.T, push ...*pushService) *server 
 	if pem.Len() > 0 {
 		s.trust(pem.Bytes())
 	}
-	s.reach(s.data)
+	s.api = over(s.data)
+	t.Cleanup(s.api.CloseIdleConnections)
 	return s
 }
 
@@ -61,20 +64,26 @@ func (s *server) trust(pem []byte) {
 	s.flags = append(s.flags, "--push-ca", ca)
 }
 
-// reach makes the API that of the socket in dir.
-func (s *server) reach(dir string) {
-	s.api = &http.Client{Timeout: within, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+// over reaches the operators' socket in dir.
+func over(dir string) *http.Client {
+	return &http.Client{Timeout: within, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", filepath.Join(dir, "belfry.sock"))
 	}}}
-	s.t.Cleanup(s.api.CloseIdleConnections)
 }
 
-// start begins a life and does not wait for it to be ready.
-func (s *server) start() {
+// start begins a life, under the command that under names where it names one,
+// and does not wait for it to be ready.
+func (s *server) start(under ...string) {
 	s.t.Helper()
+	cmd := belfry(s.t, append([]string{"serve"}, s.flags...)...)
+	if len(under) > 0 {
+		env := cmd.Env
+		cmd = exec.Command(under[0], slices.Concat(under[1:], cmd.Args)...)
+		cmd.Env = env
+	}
 	s.began, s.url = time.Now(), ""
-	s.life = process.Start(s.t, "belfry serve", belfry(s.t, append([]string{"serve"}, s.flags...)...), listening)
+	s.life = process.Start(s.t, "belfry serve", cmd, listening)
 }
 
 // ready waits until the server takes requests.
@@ -115,21 +124,23 @@ func (s *server) cli(code int, args ...string) string {
 	return got.out
 }
 
-// call is one request of the operators' API, which must be answered with status.
-func (s *server) call(status int, method, path string, in, out any) {
+// ask is one request of the operators' API.
+func (s *server) ask(method, path string, in any) (status int, answer []byte) {
 	s.t.Helper()
 	var body []byte
-	switch in := in.(type) {
-	case nil:
-	case []byte:
-		body = in
-	default:
+	if in != nil {
 		var err error
 		if body, err = json.Marshal(in); err != nil {
 			s.t.Fatal(err)
 		}
 	}
-	got, answer := ask(s.t, s.api, method, "http://belfry"+path, body, nil)
+	return ask(s.t, s.api, method, "http://belfry"+path, body, nil)
+}
+
+// call is a request that must be answered with status.
+func (s *server) call(status int, method, path string, in, out any) {
+	s.t.Helper()
+	got, answer := s.ask(method, path, in)
 	if got != status {
 		s.t.Fatalf("%s %s answers %d, not %d: %s", method, path, got, status, answer)
 	}
@@ -215,6 +226,20 @@ func (s *server) finish(id string) broadcasts.Broadcast {
 	}
 	if shown.Counts != b.Counts {
 		s.t.Errorf("belfry broadcasts show says %+v, the API %+v", shown.Counts, b.Counts)
+	}
+	return b
+}
+
+// send rings a channel by the command, which waits for the end.
+func (s *server) send(channel string) broadcasts.Broadcast {
+	s.t.Helper()
+	var sent broadcasts.Broadcast
+	if err := json.Unmarshal([]byte(s.cli(0, "send", "--channel", channel, "--title", "The bell rings", "--json")), &sent); err != nil {
+		s.t.Fatal(err)
+	}
+	b := s.finish(sent.ID)
+	if sent.Counts != b.Counts {
+		s.t.Errorf("belfry send says %+v, and then it is %+v", sent.Counts, b.Counts)
 	}
 	return b
 }

@@ -31,7 +31,7 @@ func TestSilence(t *testing.T) {
 	s.join(awake, rows, "news") // behind the others in the file
 	s.join(awake, rows, "awake")
 
-	alone := s.finish(s.launch("awake", 3600))
+	alone := s.send("awake")
 	silent.answer("", answer{Fault: pushtest.Hang})
 	launched := time.Now()
 	id := s.launch("news", 3600)

@@ -1,0 +1,243 @@
+//go:build faults
+
+package faults
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+const pageSize = 4096
+
+// A wound is one way to damage a file. It returns what is left of it.
+type wound struct {
+	name   string
+	damage func(file []byte) []byte
+}
+
+// wounds are those of a file: of each kind of page so many, in each way a page
+// breaks, and so many of the file as a whole.
+func wounds(kinds map[string][]int, each int) (all []wound) {
+	ways := map[string]func(page []byte){
+		"a bit flipped": func(page []byte) { page[rand.N(len(page))] ^= 1 << rand.N(8) },
+		"zeroed":        func(page []byte) { clear(page) },
+		"torn":          func(page []byte) { clear(page[len(page)/2:]) },
+		"garbage":       noise,
+	}
+	for kind, pages := range kinds {
+		for way, hurt := range ways {
+			for range each {
+				all = append(all, wound{kind + " " + way, func(file []byte) []byte {
+					at := pages[rand.N(len(pages))] * pageSize
+					hurt(file[at : at+pageSize])
+					return file
+				}})
+			}
+		}
+	}
+	for range each {
+		all = append(all,
+			wound{"file cut short", func(file []byte) []byte { return file[:rand.N(len(file))] }},
+			wound{"file cut to whole pages", func(file []byte) []byte { return file[:rand.N(len(file)/pageSize)*pageSize] }},
+			wound{"file of noise", func(file []byte) []byte { noise(file); return file }},
+			wound{"file of nothing", func([]byte) []byte { return nil }})
+	}
+	return all
+}
+
+func noise(b []byte) {
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+}
+
+// pagesOf are the pages of the database by their kind, as bbolt names it; what
+// follows the first page of a long record is overflow.
+func pagesOf(t *testing.T, path string) map[string][]int {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second, PreLoadFreelist: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	kinds := map[string][]int{"meta": {0, 1}}
+	err = db.View(func(tx *bbolt.Tx) error {
+		for n := 2; ; n++ {
+			p, err := tx.Page(n)
+			if err != nil || p == nil {
+				return err
+			}
+			if p.Type != "free" {
+				kinds[p.Type] = append(kinds[p.Type], n)
+				for range p.OverflowCount {
+					n++
+					kinds["overflow"] = append(kinds["overflow"], n)
+				}
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kinds
+}
+
+// What a reader of the API was told of a server's data, piece by piece. A piece
+// that could not be read is missing.
+type truth map[string]string
+
+// tell asks the server for all it knows.
+func (s *server) tell() truth {
+	told := truth{}
+	for _, path := range []string{"/api/v1/subscriptions/export", "/api/v1/subscriptions?count=1", "/api/v1/broadcasts", "/api/v1/keys"} {
+		req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, "http://belfry"+path, nil)
+		if err != nil {
+			panic(err)
+		}
+		resp, err := s.api.Do(req)
+		if err != nil {
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err == nil && resp.StatusCode == http.StatusOK {
+			told[path] = string(body)
+		}
+	}
+	return told
+}
+
+// However a file is damaged, the server either refuses it in time, with advice,
+// and leaves it and the key as they are, or it serves what is whole and says so
+// of what is not. It does not hang or crash, and it never begins anew (REL-15).
+func TestDamage(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*within)
+	defer cancel()
+	push := startPushService(ctx, t, "--tls")
+	s := newServer(ctx, t, push)
+	s.run()
+	s.join(push, 1000, "news")
+	s.finish(s.launch("news", 3600))
+	for range 2 { // long ones lie on pages with overflow
+		s.cli(0, "send", "--channel", "news", "--title", "long", "--body", strings.Repeat("x", 2400))
+	}
+	whole := s.tell()
+	s.stop()
+	for range 2 { // each start commits: the transaction before the last, which is what is left beside a damaged meta page, tells the same
+		s.run()
+		s.stop()
+	}
+	file, err := os.ReadFile(filepath.Join(s.data, "belfry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := pagesOf(t, filepath.Join(s.data, "belfry.db"))
+	for _, kind := range []string{"meta", "freelist", "branch", "leaf", "overflow"} {
+		if len(kinds[kind]) == 0 {
+			t.Fatalf("the file has no page of the kind %s", kind)
+		}
+	}
+
+	all := wounds(kinds, size(1, 25))
+	ends, longest := map[string]int{}, time.Duration(0)
+	for _, w := range all {
+		end, took := s.tryWounded(w, slices.Clone(file), whole)
+		ends[end]++
+		longest = max(longest, took)
+	}
+	if longest > 5*time.Second {
+		t.Errorf("it took %s to know", longest)
+	}
+	t.Logf("REL-15: %d damaged files: %v; the longest took %d ms", len(all), ends, longest.Milliseconds())
+}
+
+// tryWounded starts a server on a damaged copy and returns what came of it and
+// how long it took to be ready or to refuse.
+func (s *server) tryWounded(w wound, file []byte, whole truth) (end string, took time.Duration) {
+	tr := s.try(w.damage(file))
+	took = tr.start()
+	end = tr.wounded(whole)
+	// Keys have no checksum, nor has bbolt's tree: damage to those can hide rows
+	// without a word. It is counted, and no more can be asked for without reading
+	// the whole file at each start.
+	if strings.HasPrefix(end, "wrong") || end == "crashed" || end == "hung" {
+		s.t.Errorf("%s: %s\n%s", w.name, end, tr.said)
+	}
+	tr.end()
+	end, _, _ = strings.Cut(end, ":")
+	return end, took
+}
+
+// wounded says how a server on a damaged file fares.
+func (tr *trial) wounded(whole truth) string {
+	if !tr.isReady() {
+		switch {
+		case !tr.over(0):
+			return "hung"
+		case tr.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(tr.said.String(), "\nhint: "):
+			return "crashed"
+		}
+		now, err := os.ReadFile(filepath.Join(tr.data, "belfry.db"))
+		if err != nil || !bytes.Equal(now, tr.file) {
+			return "wrong" // what was refused is left as it is
+		}
+		return "refused"
+	}
+	asked := time.Now()
+	told := tr.tell()
+	if time.Since(asked) > patience {
+		return "hung"
+	}
+	tr.api.CloseIdleConnections()
+	tr.cmd.Process.Signal(syscall.SIGTERM)
+	switch {
+	case !tr.over(patience):
+		return "hung"
+	case tr.cmd.ProcessState.ExitCode() != 0:
+		return "crashed"
+	}
+	return whole.judge(told, tr.said.String())
+}
+
+// judge says what a server that serves a damaged file tells: all that is true,
+// or less and that it is less, or less without a word; or what was never so.
+func (whole truth) judge(told truth, log string) string {
+	missing := false
+	for what, was := range whole {
+		is, answered := told[what]
+		if !answered {
+			missing = true
+			continue
+		}
+		known, left := map[string]bool{}, map[string]bool{}
+		for line := range strings.Lines(was) {
+			known[line], left[line] = true, true
+		}
+		for line := range strings.Lines(is) {
+			if !known[line] {
+				return "wrong: " + what
+			}
+			delete(left, line)
+		}
+		if len(left) > 0 && !strings.Contains(log, "damaged and passed over") {
+			return "silent"
+		}
+		missing = missing || len(left) > 0
+	}
+	if missing {
+		return "told"
+	}
+	return "whole"
+}
