@@ -279,7 +279,8 @@ func keyFault(p belfry.PushSubscription, s belfry.Subscription) error {
 		sent string
 		kept []byte
 	}{{p.Keys.P256dh, key}, {p.Keys.Auth, auth}} {
-		if sent, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(pair.sent, "=")); err != nil || !bytes.Equal(sent, pair.kept) {
+		urlSafe := strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(pair.sent)
+		if sent, err := base64.RawURLEncoding.DecodeString(urlSafe); err != nil || !bytes.Equal(sent, pair.kept) {
 			return fmt.Errorf("%q is kept as %x (%v)", pair.sent, pair.kept, err)
 		}
 	}
