@@ -104,14 +104,7 @@ type BoltJournal struct {
 // NewBoltJournal keeps broadcasts in db. forget removes subscriptions inside the
 // transaction that books them as gone, but for those with a new endpoint since.
 func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)) (*BoltJournal, error) {
-	err := db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketCallbacks, bucketClaims, bucketClaimed} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := boltfile.MakeBuckets(db, bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketCallbacks, bucketClaims, bucketClaimed)
 	return &BoltJournal{db, forget}, wrap("open", err)
 }
 

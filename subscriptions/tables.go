@@ -63,24 +63,7 @@ func openTables(tx *bbolt.Tx) tables {
 }
 
 func makeTables(db *bbolt.DB) error {
-	missing := false
-	err := db.View(func(tx *bbolt.Tx) error {
-		for _, name := range append(derivedNames, rowsName) {
-			missing = missing || tx.Bucket(name) == nil
-		}
-		return nil
-	})
-	if err != nil || !missing {
-		return err
-	}
-	return db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range append(derivedNames, rowsName) {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return boltfile.MakeBuckets(db, append(derivedNames, rowsName)...)
 }
 
 // room refuses new rows in a file that is nearly full, so that there is always

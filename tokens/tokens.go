@@ -101,11 +101,7 @@ type Store struct{ db *bbolt.DB }
 
 // New makes the store's bucket in db where it is missing.
 func New(db *bbolt.DB) (*Store, error) {
-	err := db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(bucket)
-		return err
-	})
-	return &Store{db}, wrap("open", err)
+	return &Store{db}, wrap("open", boltfile.MakeBuckets(db, bucket))
 }
 
 // maxName bounds a token's name, in octets.

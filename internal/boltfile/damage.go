@@ -21,7 +21,8 @@ func View(db *bbolt.DB, fn func(*bbolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", belfry.ErrCorrupt, r)
+			err = &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Text: fmt.Sprintf("pages of the database are damaged: %v", r),
+				Hint: "keep a copy of the file as it is, and restore it from a backup"}
 		}
 	}()
 	return db.View(fn)
