@@ -16,10 +16,6 @@ const (
 	// rung no later than this after leaving (REL-28).
 	freshFor = time.Second
 
-	// maxTries is how often one row is tried. With full jitter the tries take a
-	// minute on average and two at most, unless a push service says when (WP-69).
-	maxTries = 8
-
 	// A subscription younger than youth that is called gone is asked again after
 	// doubt: FCM has had spells of wrong 404s for new ones (WP-62).
 	youth = 10 * time.Minute
@@ -30,39 +26,78 @@ const (
 	maxHold = time.Minute
 )
 
-// An attempt is one row's way from its first turn to its settlement.
+// An attempt is one row in memory, on its way to its settlement.
 type attempt struct {
-	run     *run
-	row     belfry.Subscription
-	read    time.Time     // when row was read
-	wait    time.Duration // before its first turn, where an earlier run has begun with it
-	tries   int
-	short   bool          // seal without padding, since the last answer was TooLarge
-	doubted bool          // it was called gone, and may not be
-	held    time.Duration // on behalf of Presence, in all
+	run *run
+	at  Turn // as the journal has it
+	Try
+	row  belfry.Subscription
+	read time.Time // when row was read
 }
 
-// work takes turns until the row is settled or the engine stops. Between turns
-// the row holds no place in its lane.
+// work takes turns until the row is settled, has to wait for longer than a
+// moment, or the run stops. Between turns the row holds no place in its lane.
 func (a *attempt) work() {
-	if a.row.ID == "" { // it has left since an earlier run began with it
-		a.settle(left, "")
+	defer a.run.pager.leave(a.at)
+	if a.read.IsZero() && !a.find() {
 		return
 	}
-	a.sleep(a.wait)
+	if a.Suspect != "" {
+		a.decide()
+		return
+	}
+	a.sleep(time.Duration(a.run.due(a.at, a.Try) - a.run.now()))
+	if a.Tries == 0 && a.run.limiter.Wait(a.run.stop) != nil {
+		a.run.cutOff.Store(true)
+		return
+	}
 	for {
-		lane, ok := a.enter()
+		pass, ok := a.enter()
+		if !ok && a.run.stop.Err() == nil {
+			a.settle(expired, "")
+			return
+		}
 		if !ok {
 			break
 		}
-		wait, settled := a.turn()
-		a.leave(lane)
+		wait, settled := a.turn(pass)
+		a.leave(pass)
 		if settled {
+			return
+		}
+		if wait > moment {
+			a.park(wait)
 			return
 		}
 		a.sleep(wait)
 	}
 	a.run.cutOff.Store(true)
+}
+
+// find reads a row that was parked, since what was known of it may be old. It
+// reports false when there is nobody to ring.
+func (a *attempt) find() bool {
+	r := a.run
+	rows, _, _, err := r.engine.Audience.Page(r.flight, belfry.Audience{All: true}, a.at.At-1, a.at.At, 1)
+	switch {
+	case err != nil:
+		a.unreadable(err)
+	case len(rows) == 0 || !meant(r.Audience, rows[0]):
+		a.settle(left, "")
+	default:
+		a.row, a.read = rows[0], time.Now()
+		return true
+	}
+	return false
+}
+
+// park leaves the row to the journal until its next turn.
+func (a *attempt) park(wait time.Duration) {
+	r, from, try := a.run, a.at, a.Try
+	try.Wait = wait
+	to := Turn{from.Host, r.now() + int64(wait), from.At}
+	r.engine.committer.note(r, func(time.Time) { r.rows.move(from, to, &try) })
+	r.pager.park(to)
 }
 
 // sleep waits for the next turn, or until the run stops.
@@ -76,36 +111,83 @@ func (a *attempt) sleep(wait time.Duration) {
 	}
 }
 
-// enter takes a place in the row's lane, or reports false when the engine stops.
-func (a *attempt) enter() (lane, bool) {
-	e := a.run.engine
-	lane := e.lane(a.row.Host())
-	select {
-	case lane <- struct{}{}:
-	case <-a.run.stop.Done():
-		return nil, false
-	}
-	select {
-	case e.all <- struct{}{}:
-	case <-a.run.stop.Done():
-		<-lane
-		return nil, false
-	}
-	if a.run.stop.Err() != nil { // of two ways that are open, select takes either
-		a.leave(lane)
-		return nil, false
-	}
-	return lane, true
+// A pass is leave to make one attempt.
+type pass struct {
+	lane   *lane
+	slowed int // what the lane had been told until then
 }
 
-func (a *attempt) leave(l lane) {
+// enter takes a place in the row's lane and waits until the lane lets it begin.
+// It reports false when the run stops or the message is not worth saying any
+// more.
+func (a *attempt) enter() (p pass, ok bool) {
+	e, l := a.run.engine, a.run.engine.lanes.to(a.row.Host())
+	if !a.take(l.gate) {
+		return p, false
+	}
+	defer func() { <-l.gate }()
+	if !a.take(l.places) {
+		return p, false
+	}
+	slowed, ok := a.begin(l)
+	if ok = ok && a.take(e.all); !ok {
+		<-l.places
+		return p, false
+	}
+	p = pass{l, slowed}
+	if a.run.stop.Err() != nil { // of two ways that are open, select takes either
+		a.leave(p)
+		return p, false
+	}
+	return p, true
+}
+
+// take puts a token where there is room for it, while it makes sense to wait.
+func (a *attempt) take(tokens chan<- struct{}) bool {
+	select {
+	case tokens <- struct{}{}:
+		return true
+	case <-a.run.late:
+	case <-a.run.stop.Done():
+	}
+	return false
+}
+
+// begin waits at the head of a lane. What is to be said now or never is not said
+// to a push service that cannot take it now.
+func (a *attempt) begin(l *lane) (slowed int, ok bool) {
+	for {
+		now := time.Now()
+		slowed, wait := l.begin(now)
+		if wait <= 0 {
+			return slowed, true
+		}
+		if state, _, _ := l.look(now); state != open && a.run.Message.Lifetime() == 0 {
+			return 0, false
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-l.news:
+		case <-a.run.late:
+			ok = true
+		case <-a.run.stop.Done():
+			ok = true
+		}
+		if timer.Stop(); ok {
+			return 0, false
+		}
+	}
+}
+
+func (a *attempt) leave(p pass) {
 	<-a.run.engine.all
-	<-l
+	<-p.lane.places
 }
 
 // turn looks whether the row is still to be rung, makes one try and acts on its
 // verdict. It returns how long to wait before the next turn, unless settled.
-func (a *attempt) turn() (wait time.Duration, settled bool) {
+func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	e, b := a.run.engine, a.run
 	lane := a.row.Host()
 	there, err := a.refresh(freshFor)
@@ -139,9 +221,12 @@ func (a *attempt) turn() (wait time.Duration, settled bool) {
 		return wait, false
 	}
 	o := e.Sender.Send(b.flight, a.row, belfry.PushMessage{Payload: payload, TTL: ttl,
-		Urgency: b.Message.Urgency, Topic: b.topic, Unpadded: a.short})
-	a.tries++
+		Urgency: b.Message.Urgency, Topic: b.topic, Unpadded: a.Short})
+	a.Tries++
 	a.log(o)
+	if state, changed := p.lane.answered(o, p.slowed, time.Now()); changed {
+		e.tell(p.lane, state, o)
+	}
 	return a.act(o)
 }
 
@@ -149,9 +234,10 @@ func (a *attempt) turn() (wait time.Duration, settled bool) {
 func (a *attempt) act(o belfry.Outcome) (wait time.Duration, settled bool) {
 	switch o.Verdict {
 	case belfry.Accepted:
+		a.run.jury.hear(hostID(a.row.Host()), false)
 		return a.settle(accepted, "")
 	case belfry.Gone:
-		return a.gone(o)
+		return a.gone()
 	case belfry.Later:
 		return a.postpone(o)
 	case belfry.Cancelled:
@@ -161,12 +247,15 @@ func (a *attempt) act(o belfry.Outcome) (wait time.Duration, settled bool) {
 		a.run.cutOff.Store(true) // the row stays pending
 		return 0, true
 	case belfry.TooLarge:
-		if !a.short {
-			a.short = true
+		if !a.Short {
+			a.Short = true
 			return 0, false
 		}
 	case belfry.OurFault:
-		a.warn(o)
+		return a.again(max(refused, backoff(a.Tries))) // it costs nobody a message but by time (WP-65)
+	}
+	if o.Status != 0 {
+		a.run.jury.hear(hostID(a.row.Host()), false)
 	}
 	return a.settle(failed, reason(o))
 }
@@ -174,21 +263,40 @@ func (a *attempt) act(o belfry.Outcome) (wait time.Duration, settled bool) {
 // gone acts on a push service's word that the subscription has ended. Two may
 // not have: one that is only just made (WP-62), and one whose browser has given
 // us a new endpoint while we asked at the old one.
-func (a *attempt) gone(o belfry.Outcome) (time.Duration, bool) {
+func (a *attempt) gone() (time.Duration, bool) {
 	asked := a.row.Endpoint
 	there, err := a.refresh(0)
 	switch {
 	case err != nil:
 		return a.unreadable(err)
-	case there && a.row.Endpoint != asked && a.tries < maxTries:
+	case there && a.row.Endpoint != asked && a.Tries == 1:
 		return 0, false
 	case there && a.row.Endpoint != asked:
-		return a.settle(failed, reason(o))
-	case !a.doubted && a.young():
-		a.doubted = true
+		return a.again(backoff(a.Tries)) // it may do so each time
+	case !a.Doubted && a.young():
+		a.Doubted = true
 		return a.again(doubt)
 	}
-	return a.settle(gone, "")
+	return a.forget()
+}
+
+// forget settles a row that is gone, unless there is reason to doubt it.
+func (a *attempt) forget() (time.Duration, bool) {
+	r := a.run
+	doubted, first := r.jury.hear(hostID(a.row.Host()), true)
+	if first && r.decision == undecided {
+		r.engine.Log.Warn("a push service says of too many that they are gone; nobody more is removed until an operator has decided",
+			"broadcast", r.ID, "host", a.row.Host(), "hint", "belfry broadcasts confirm "+r.ID+", or dismiss")
+	}
+	switch {
+	case doubted && r.decision == undecided:
+		a.suspect()
+	case r.decision == dismissed:
+		a.settle(failed, reasonDismissed)
+	default:
+		a.settle(gone, "")
+	}
+	return 0, true
 }
 
 // young reports whether the row's browser gave us its endpoint only just now.
@@ -203,15 +311,13 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// postpone decides when a row that could not be served now is tried again.
+// postpone decides when a row that could not be served now is tried again: as
+// often as there is time for until the deadline (WP-69).
 func (a *attempt) postpone(o belfry.Outcome) (time.Duration, bool) {
-	if a.tries >= maxTries {
-		return a.settle(failed, reason(o))
-	}
 	if o.RetryAfter > 0 {
 		return a.again(o.RetryAfter + rand.N(o.RetryAfter/5+1)) // not all in one moment (WP-66)
 	}
-	return a.again(backoff(a.tries))
+	return a.again(backoff(a.Tries))
 }
 
 // again waits for the next turn, or expires the row when that would come too late.
@@ -219,25 +325,23 @@ func (a *attempt) again(wait time.Duration) (time.Duration, bool) {
 	if wait >= time.Until(a.run.deadline) {
 		return a.settle(expired, "")
 	}
-	r, at, try := a.run, a.row.Seq, Try{a.tries, stamp(a.run.engine.Now().Add(wait)), wait}
-	r.engine.committer.note(r, func(time.Time) { r.rows.try(at, try) })
 	return wait, false
 }
 
 // backoff is how long to wait after the n-th try: 1, 2, 4 s … 5 min with full jitter (WP-69).
 func backoff(n int) time.Duration {
-	ceiling := min(time.Second<<(n-1), 5*time.Minute)
+	ceiling := min(time.Second<<min(n-1, 9), 5*time.Minute)
 	return rand.N(ceiling) + time.Millisecond
 }
 
 // hold is how long Presence keeps the row waiting now. It fails open: a row is
 // rung rather than held for too long or past its deadline.
 func (a *attempt) hold(r Reach) time.Duration {
-	wait := min(time.Until(r.Hold), maxHold-a.held)
+	wait := min(time.Until(r.Hold), maxHold-a.Held)
 	if wait <= 0 || wait >= time.Until(a.run.deadline) {
 		return 0
 	}
-	a.held += wait
+	a.Held += wait
 	return wait
 }
 
@@ -278,13 +382,13 @@ func (a *attempt) unreadable(err error) (time.Duration, bool) {
 		return 0, true
 	}
 	if a.run.once(reasonUnreadable) {
-		a.run.engine.Log.Error("cannot read a subscription again", "broadcast", a.run.ID, "subscription", a.row.ID, "err", err)
+		a.run.engine.Log.Error("cannot read a subscription again", "broadcast", a.run.ID, "position", a.at.At, "err", err)
 	}
 	return a.settle(failed, reasonUnreadable)
 }
 
 func (a *attempt) settle(r result, reason string) (time.Duration, bool) {
-	a.run.engine.committer.settle(a.run, settlement{a.row, r, reason})
+	a.run.engine.committer.settle(a.run, settlement{a.at, a.Try, a.row, r, reason})
 	return 0, true
 }
 
@@ -295,16 +399,7 @@ func reason(o belfry.Outcome) string {
 
 func (a *attempt) log(o belfry.Outcome) {
 	if log := a.run.engine.Log; log.Enabled(context.Background(), slog.LevelDebug) {
-		log.Debug("attempt", "broadcast", a.run.ID, "subscription", a.row.ID, "host", a.row.Host(), "n", a.tries,
+		log.Debug("attempt", "broadcast", a.run.ID, "subscription", a.row.ID, "host", a.row.Host(), "n", a.Tries,
 			"verdict", o.Verdict.String(), "status", o.Status, "reason", o.Reason, "err", o.Err)
-	}
-}
-
-// warn tells the operator of a fault of ours, once for each broadcast and host
-// and not for each of a million rows (WP-65).
-func (a *attempt) warn(o belfry.Outcome) {
-	if a.run.once(a.row.Host()) {
-		a.run.engine.Log.Warn("a push service refuses our token: check the clock, the subject and the key",
-			"broadcast", a.run.ID, "host", a.row.Host(), "status", o.Status, "reason", o.Reason, "skew", o.Skew)
 	}
 }

@@ -16,9 +16,12 @@
 //     where the server was down, or not at all when that is too late.
 //   - At every commit targets = pending + accepted + suppressed + expired +
 //     gone + left + failed + cancelled, and nobody is shown what no commit wrote.
-//   - Only 404 and 410 remove a subscription.
-//   - No push service is asked by more than Config.PerHost attempts at a time,
-//     and memory does not grow with the audience.
+//   - Only 404 and 410 remove a subscription, and not where a push service says
+//     so of more than a fifth: then an operator is asked. A fault of ours costs nobody a
+//     message either, if it is put right before the deadline.
+//   - No push service is asked by more than Config.PerHost attempts at a time, nor
+//     faster than it wants; one that fails is asked once a second. None keeps
+//     another one's rows waiting, and memory does not grow with the audience.
 //   - A broadcast that was cut off, by a restart or a power cut, goes on where it
 //     was. What was sent and not yet written down is sent again: at most what is
 //     in flight and two batches of the committer, 256 rows.
@@ -88,16 +91,19 @@ const unknownCourse = -1
 
 // A Course is how far a broadcast has come through its audience.
 type Course struct {
-	After  belfry.Position `json:"after"`            // all rows up to it were handed out
+	After  belfry.Position `json:"after"`            // the pager has passed all rows up to it
 	Handed int             `json:"handed"`           // how many
 	Proven bool            `json:"proven,omitempty"` // the canary went well: the operator let the broadcast go on
 }
 
-// A Try is how it stands with a row that was handed out and is not settled.
+// A Try is what is known of a row that was tried and is not settled.
 type Try struct {
-	Tries int           `json:"tries,omitempty"`
-	Next  time.Time     `json:"next,omitzero"`  // when its next turn is, if it waits for one
-	Wait  time.Duration `json:"wait,omitempty"` // how long that was when it began to wait; a clock may be wrong by more
+	Tries   int           `json:"tries,omitempty"`
+	Wait    time.Duration `json:"wait,omitempty"`    // before its next turn, when it began to wait; a clock may be wrong by more
+	Short   bool          `json:"short,omitempty"`   // seal without padding: it was TooLarge with it
+	Doubted bool          `json:"doubted,omitempty"` // it was called gone, and may not be
+	Held    time.Duration `json:"held,omitempty"`    // on behalf of Presence, in all
+	Suspect string        `json:"suspect,omitempty"` // called gone at the endpoint with this mark, and an operator is to decide
 }
 
 // Counts says what became of the audience. Targets is the sum of the others.
@@ -116,9 +122,11 @@ type Counts struct {
 // A Host is one push service's share.
 type Host struct {
 	Host     string `json:"host"`
-	State    string `json:"state"`            // "open": rows are sent to it as they come
+	State    string `json:"state"`            // open, waiting or paused
 	Reason   string `json:"reason,omitempty"` // why it is not open
 	Accepted int    `json:"accepted"`
+	Gone     int    `json:"gone,omitempty"`
+	Suspect  int    `json:"suspect,omitempty"` // called gone, and an operator is to decide
 }
 
 // Ended reports whether nothing more will happen to the broadcast.
@@ -150,14 +158,15 @@ func (p *Progress) finish(now time.Time) {
 
 // measure says how fast the broadcast goes since a moment at which so many rows
 // were settled, and when it will be done, which is at its deadline at the latest.
-func (p *Progress) measure(now, since time.Time, before int, deadline time.Time) {
+// From now on it settles at most so many rows a second.
+func (p *Progress) measure(now, since time.Time, before int, deadline time.Time, most float64) {
 	elapsed := now.Sub(since).Seconds()
 	settled := float64(p.Counts.Targets - p.Counts.Pending - before)
 	if elapsed <= 0 || settled == 0 {
 		return
 	}
 	p.Pace = math.Round(10*settled/elapsed) / 10
-	left := min(float64(p.Counts.Pending)/settled*elapsed, max(deadline.Sub(now), 0).Seconds())
+	left := min(float64(p.Counts.Pending)/min(settled/elapsed, most), max(deadline.Sub(now), 0).Seconds())
 	eta := now.Add(time.Duration(left * float64(time.Second))).Truncate(time.Millisecond)
 	p.ETA = &eta
 }
@@ -182,6 +191,8 @@ func (c *Counts) of(r result) *int {
 
 // A settlement is the last word on one row.
 type settlement struct {
+	at     Turn
+	try    Try
 	row    belfry.Subscription // as it was at the last try
 	result result
 	reason string // with failed
@@ -205,11 +216,17 @@ func (p *Progress) settle(s settlement) {
 		}
 		p.Failures[s.reason]++
 	}
-	if s.row.Endpoint == (belfry.Endpoint{}) {
-		return // it has left, and nobody knows where it was
+	if s.try.Suspect != "" {
+		p.line(s.at.Host).Suspect--
 	}
-	if h := p.host(s.row.Host()); s.result == accepted {
-		h.Accepted++
+	switch host := s.row.Host(); {
+	case host == "": // it is not there any more
+	case s.result == accepted:
+		p.host(host).Accepted++
+	case s.result == gone:
+		p.host(host).Gone++
+	default:
+		p.host(host)
 	}
 }
 
@@ -222,7 +239,7 @@ func (p *Progress) host(name string) *Host {
 		}
 	}
 	if len(p.Hosts) < maxHosts {
-		p.Hosts = append(p.Hosts, Host{Host: name, State: "open"})
+		p.Hosts = append(p.Hosts, Host{Host: name, State: open})
 	} else {
 		p.Hosts[maxHosts-1].Host = other
 	}

@@ -209,9 +209,10 @@ func TestCommitFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBell(t)
 		b.post.slow["push.example"] = 10 * time.Millisecond
-		ids := b.people.join(5000, "push.example")
-		for _, id := range ids[:500] {
-			b.post.script(id, gone)
+		for i, id := range b.people.join(5000, "push.example") {
+			if i%10 == 0 {
+				b.post.script(id, gone)
+			}
 		}
 		launched := b.hello(time.Hour)
 		b.journal.fail(errBroken)
@@ -246,9 +247,10 @@ func TestCommitFailsNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBell(t)
 		b.post.slow["push.example"] = 50 * time.Millisecond
-		ids := b.people.join(3000, "push.example")
-		for _, id := range ids[1000:2000] {
-			b.post.script(id, gone)
+		for i, id := range b.people.join(3000, "push.example") {
+			if i%8 == 0 {
+				b.post.script(id, gone)
+			}
 		}
 		launched := b.hello(time.Hour)
 		stop := make(chan struct{})
@@ -266,7 +268,7 @@ func TestCommitFailsNowAndThen(t *testing.T) {
 			}
 		}()
 		last := b.end(launched.ID)
-		if last.Counts != (broadcasts.Counts{Targets: 3000, Accepted: 2000, Gone: 1000}) || b.people.size() != 2000 || len(b.post.to("")) != 3000 {
+		if last.Counts != (broadcasts.Counts{Targets: 3000, Accepted: 2625, Gone: 375}) || b.people.size() != 2625 || len(b.post.to("")) != 3000 {
 			t.Errorf("%+v, %d there, %d attempts", last.Counts, b.people.size(), len(b.post.to("")))
 		}
 	})
@@ -277,9 +279,10 @@ func TestCommitFailsNowAndThen(t *testing.T) {
 func TestCloseWhileCommitsFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBell(t)
-		ids := b.people.join(2000, "push.example")
-		for _, id := range ids {
-			b.post.script(id, gone)
+		for i, id := range b.people.join(2000, "push.example") {
+			if i%10 == 0 {
+				b.post.script(id, gone)
+			}
 		}
 		launched := b.hello(time.Hour)
 		b.journal.fail(errBroken)
@@ -293,10 +296,10 @@ func TestCloseWhileCommitsFail(t *testing.T) {
 		}
 		b.journal.fail(nil)
 		b.start()
-		if got := b.get(launched.ID); got.State != broadcasts.Running || got.Counts.Pending+got.Counts.Gone != 2000 || b.people.size() != 2000-got.Counts.Gone {
+		if got := b.get(launched.ID); got.State != broadcasts.Running || got.Counts.Pending+got.Counts.Accepted+got.Counts.Gone != 2000 || b.people.size() != 2000-got.Counts.Gone {
 			t.Errorf("%s %+v, %d there", got.State, got.Counts, b.people.size())
 		}
-		if last := b.end(launched.ID); last.Counts.Gone != 2000 || b.people.size() != 0 {
+		if last := b.end(launched.ID); last.Counts.Gone != 200 || b.people.size() != 1800 {
 			t.Errorf("%+v, %d there", last.Counts, b.people.size())
 		}
 	})
@@ -406,7 +409,7 @@ func TestManyEndsAtOnce(t *testing.T) {
 				t.Errorf("%+v", last.Counts)
 			}
 		}
-		if b.journal.commits > 5 {
+		if b.journal.commits > 20 {
 			t.Errorf("%d commits for 100 ends", b.journal.commits)
 		}
 	})

@@ -3,6 +3,7 @@ package broadcasts
 import (
 	"context"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -30,6 +31,7 @@ type committer struct {
 	journal  Journal
 	log      *slog.Logger
 	now      func() time.Time
+	lanes    *lanes
 	patience context.Context // while it lasts, a commit that fails is tried again
 	queue    chan entry
 	gone     []belfry.Subscription // to forget, not yet committed
@@ -43,10 +45,11 @@ type entry struct {
 	settlement
 	change    func(now time.Time) // nil for a row's last word
 	committed chan struct{}       // closed when it is on disk; nil where nobody waits for that
+	last      bool                // nothing more is known of the run
 }
 
-func newCommitter(patience context.Context, cfg Config) *committer {
-	c := &committer{journal: cfg.Journal, log: cfg.Log, now: cfg.Now, patience: patience,
+func newCommitter(patience context.Context, cfg Config, ls *lanes) *committer {
+	c := &committer{journal: cfg.Journal, log: cfg.Log, now: cfg.Now, lanes: ls, patience: patience,
 		queue: make(chan entry, maxBatch), done: make(chan struct{})}
 	go c.work()
 	return c
@@ -63,7 +66,15 @@ func (c *committer) note(r *run, change func(now time.Time)) {
 // end changes the state of a broadcast of which no row is on its way, and
 // returns once that is on disk.
 func (c *committer) end(r *run, how func(p *Progress, now time.Time)) {
-	e := entry{run: r, change: func(now time.Time) { how(&r.progress, now) }, committed: make(chan struct{})}
+	c.hand(entry{run: r, change: func(now time.Time) { how(&r.progress, now) }, last: true})
+}
+
+// flush returns once all that was handed over before is on disk.
+func (c *committer) flush(r *run) { c.hand(entry{run: r, change: func(time.Time) {}}) }
+
+// hand hands an entry over and returns once it is on disk.
+func (c *committer) hand(e entry) {
+	e.committed = make(chan struct{})
 	c.queue <- e
 	<-e.committed
 }
@@ -88,8 +99,11 @@ func (c *committer) gather(first entry) []entry {
 	timer := time.NewTimer(maxDelay)
 	defer timer.Stop()
 	hurry := func(e entry) {
-		if e.committed != nil {
+		switch {
+		case e.last:
 			timer.Reset(endDelay)
+		case e.committed != nil:
+			timer.Reset(0)
 		}
 	}
 	hurry(first)
@@ -112,7 +126,10 @@ func (c *committer) gather(first entry) []entry {
 func (c *committer) commit(batch []entry) {
 	now, touched := stamp(c.now()), map[*run]bool{}
 	for _, e := range batch {
-		touched[e.run] = true
+		if e.run.closed {
+			continue // word of a lane, which does not matter any more
+		}
+		touched[e.run], e.run.closed = true, e.last
 		if e.committed != nil {
 			defer close(e.committed)
 		}
@@ -121,15 +138,16 @@ func (c *committer) commit(batch []entry) {
 			continue
 		}
 		e.run.progress.settle(e.settlement)
-		e.run.rows.settle(e.row.Seq)
+		e.run.rows.settle(e.at)
 		if e.result == gone {
 			c.gone = append(c.gone, e.row)
 		}
 	}
 	changes := make([]Change, 0, len(touched))
 	for r := range touched {
+		most := c.look(r)
 		if r.progress.State == Running {
-			r.progress.measure(now, r.since, r.before, r.Deadline)
+			r.progress.measure(now, r.since, r.before, r.Deadline, most)
 		}
 		changes = append(changes, Change{Broadcast{r.Launch, r.progress, r.course}, r.rows.changed})
 	}
@@ -138,12 +156,30 @@ func (c *committer) commit(batch []entry) {
 	}
 	c.gone = nil
 	for r := range touched {
+		r.pager.written(r.rows.left)
 		r.rows.written()
 		r.announce()
 		if r.progress.Ended() {
 			r.engine.callBack(r.Launch, r.progress)
 		}
 	}
+}
+
+// look says how it stands with the push services of a broadcast, and returns how
+// many rows a second they let us settle that have any left.
+func (c *committer) look(r *run) (most float64) {
+	for i := range r.progress.Hosts {
+		h := &r.progress.Hosts[i]
+		var limit float64
+		h.State, h.Reason, limit = c.lanes.look(h.Host)
+		if r.pager.busy(hostID(h.Host)) {
+			most += limit
+		}
+	}
+	if most == 0 {
+		return math.Inf(1)
+	}
+	return most
 }
 
 // write commits, and tries again until it has, since these verdicts are known

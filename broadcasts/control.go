@@ -63,17 +63,37 @@ var errResumed = errors.New("resumed meanwhile")
 
 // Resume lets a paused broadcast go on where it was.
 func (e *Engine) Resume(ctx context.Context, id string) (Broadcast, error) {
+	return e.resume(ctx, id, undecided, "resumed")
+}
+
+// Confirm says that those are gone whom a paused broadcast suspects to be. They
+// are removed, and it goes on.
+func (e *Engine) Confirm(ctx context.Context, id string) (Broadcast, error) {
+	return e.resume(ctx, id, confirmed, "confirmed")
+}
+
+// Dismiss says that those are not gone whom a paused broadcast suspects to be.
+// They stay, this message counts as failed for them, and it goes on.
+func (e *Engine) Dismiss(ctx context.Context, id string) (Broadcast, error) {
+	return e.resume(ctx, id, dismissed, "dismissed")
+}
+
+func (e *Engine) resume(ctx context.Context, id string, d decision, what string) (Broadcast, error) {
 	if err := e.open(); err != nil {
 		return Broadcast{}, err
 	}
 	var r *run
 	b, err := e.change(ctx, id, func(b *Broadcast) (err error) {
 		if b.State != Paused {
-			return forbidden(*b, "resumed")
+			return forbidden(*b, what)
+		}
+		if d != undecided && b.suspects() == 0 {
+			return &belfry.Error{Kind: belfry.ErrConflict, Code: "broadcast-state", Where: "broadcast " + b.ID, Text: "suspects nobody to be gone"}
 		}
 		b.Proven = b.Proven || *b.Reason == ReasonCanary
-		b.resume()
+		b.Progress.resume()
 		if r, err = e.again(ctx, *b); err == nil {
+			r.decision = d
 			e.enlist(r) // before anybody can read that it runs
 		}
 		return err

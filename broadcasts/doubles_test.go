@@ -25,7 +25,6 @@ type people struct {
 	mu     sync.Mutex // guards all
 	rows   []belfry.Subscription
 	last   belfry.Position
-	handed int   // rows given out to the pager
 	broken error // what reading gives instead
 }
 
@@ -89,12 +88,6 @@ func (p *people) fail(err error) {
 	p.broken = err
 }
 
-func (p *people) read() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.handed
-}
-
 func belongs(a belfry.Audience, s belfry.Subscription) bool {
 	return a.All || slices.Contains(a.Users, s.User) || slices.Contains(a.Subscriptions, s.ID) ||
 		slices.ContainsFunc(a.Channels, func(c string) bool { return slices.Contains(s.Channels, c) })
@@ -120,14 +113,13 @@ func (p *people) Page(ctx context.Context, a belfry.Audience, after, until belfr
 	next = after
 	for _, s := range p.from(a, after) {
 		switch {
-		case s.Seq > until || !belongs(a, s):
+		case s.Seq > until:
+			return rows, next, true, nil
+		case !belongs(a, s):
 		case len(rows) == limit:
 			return rows, next, false, nil
 		default:
 			rows, next = append(rows, s), s.Seq
-			if a.Subscriptions == nil {
-				p.handed++
-			}
 		}
 	}
 	return rows, next, true, nil
@@ -160,10 +152,11 @@ type sending struct {
 
 // A post is a sender that answers by script.
 type post struct {
-	answers map[string][]belfry.Outcome // by subscription id, the last one stays; accepted without
-	slow    map[string]time.Duration    // by host: how long an answer takes
-	deaf    bool                        // does not hear that nobody waits for it any more
-	before  func(belfry.Subscription)   // called when an attempt begins
+	answers map[string][]belfry.Outcome              // by subscription id, the last one stays; accepted without
+	slow    map[string]time.Duration                 // by host: how long an answer takes
+	deaf    bool                                     // does not hear that nobody waits for it any more
+	before  func(belfry.Subscription)                // called when an attempt begins
+	rule    func(belfry.Subscription) belfry.Outcome // answers instead of the script
 
 	mu     sync.Mutex // guards what follows, and answers
 	sent   []*sending
@@ -171,9 +164,9 @@ type post struct {
 	most   map[string]int
 }
 
-func (p *post) Send(ctx context.Context, s belfry.Subscription, m belfry.PushMessage) belfry.Outcome {
+func (p *post) Send(ctx context.Context, s belfry.Subscription, m belfry.PushMessage) (o belfry.Outcome) {
 	this := p.begin(s, m)
-	defer p.end(this)
+	defer func() { p.end(this, o) }()
 	if p.before != nil {
 		p.before(s)
 	}
@@ -185,12 +178,13 @@ func (p *post) Send(ctx context.Context, s belfry.Subscription, m belfry.PushMes
 		select {
 		case <-time.After(d):
 		case <-done:
-			this.outcome = belfry.Outcome{Verdict: belfry.Cancelled, Err: ctx.Err()}
-			return this.outcome
+			return belfry.Outcome{Verdict: belfry.Cancelled, Err: ctx.Err()}
 		}
 	}
-	this.outcome = p.answer(s.ID)
-	return this.outcome
+	if p.rule != nil {
+		return p.rule(s)
+	}
+	return p.answer(s.ID)
 }
 
 func (p *post) begin(s belfry.Subscription, m belfry.PushMessage) *sending {
@@ -206,9 +200,10 @@ func (p *post) begin(s belfry.Subscription, m belfry.PushMessage) *sending {
 	return this
 }
 
-func (p *post) end(s *sending) {
+func (p *post) end(s *sending, o belfry.Outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	s.outcome = o
 	p.flying[s.host]--
 }
 

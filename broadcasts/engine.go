@@ -67,6 +67,11 @@ type Config struct {
 	// the 250 streams that an HTTP/2 server usually grants a connection.
 	PerHost int
 
+	// Pace is how many attempts may begin in the first second to a push service
+	// that we know nothing of yet; it doubles each second until somebody objects.
+	// 0 means as many as can. Default: 0 for all.
+	Pace func(host string) float64
+
 	// Now is the wall clock, for the times that operators read. What waits does
 	// so by the monotonic one. Default: time.Now.
 	Now func() time.Time
@@ -88,12 +93,12 @@ type Engine struct {
 	flight    context.Context // ends attempts in flight, and the patience for commits that fail
 	kill      context.CancelFunc
 	running   sync.WaitGroup
-	all       lane // attempts in flight to all push services
-	calls     lane // callbacks in flight
+	lanes     *lanes
+	all       chan struct{} // held by attempts in flight to all push services
+	calls     chan struct{} // held by callbacks in flight
 
-	mu      sync.Mutex // guards live, lanes and closed
+	mu      sync.Mutex // guards live and closed
 	live    map[string]*run
-	lanes   map[string]lane // by host
 	closed  bool
 	stirred chan struct{} // closed and replaced when a broadcast changes that nobody works on
 
@@ -115,13 +120,17 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.PerHost == 0 {
 		cfg.PerHost = 128
 	}
+	if cfg.Pace == nil {
+		cfg.Pace = func(string) float64 { return 0 }
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{Config: cfg, all: make(lane, total), calls: make(lane, maxCalls), live: map[string]*run{}, lanes: map[string]lane{}, stirred: make(chan struct{})}
+	e := &Engine{Config: cfg, all: make(chan struct{}, total), calls: make(chan struct{}, maxCalls), live: map[string]*run{}, stirred: make(chan struct{})}
+	e.lanes = &lanes{perHost: cfg.PerHost, pace: cfg.Pace, all: map[string]*lane{}}
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.flight, e.kill = context.WithCancel(context.Background())
 	runs, err := e.unfinished(ctx)
@@ -132,7 +141,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.committer = newCommitter(e.flight, cfg)
+	e.committer = newCommitter(e.flight, cfg, e.lanes)
 	for _, r := range runs {
 		e.running.Add(1)
 		e.enlist(r)
@@ -174,7 +183,7 @@ func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
 // server may ring for other sites now: rows of one with which the message has
 // become too long fail, and say so.
 func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
-	begun, err := e.Journal.Open(ctx, b.ID)
+	open, err := e.Journal.Open(ctx, b.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +193,7 @@ func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
 			e.Log.Error("a broadcast cannot go on as it was launched", "broadcast", b.ID, "origin", origin, "err", err)
 		}
 	}
-	r := newRun(e, b, begun, payloads)
+	r := newRun(e, b, open, payloads)
 	r.again = !r.waiting
 	return r, nil
 }
@@ -306,9 +315,8 @@ func (e *Engine) open() error {
 	return nil
 }
 
-// forget drops a run that has ended, and the lanes once nobody uses them: hosts
-// come from strangers, so the map must not only grow. The broadcast may have
-// been resumed already, and have another run.
+// forget drops a run that has ended, and the lanes once nobody uses them. The
+// broadcast may have been resumed already, and have another run.
 func (e *Engine) forget(r *run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -320,17 +328,7 @@ func (e *Engine) forget(r *run) {
 			return
 		}
 	}
-	clear(e.lanes)
-}
-
-// lane returns the lane to host, which all broadcasts share.
-func (e *Engine) lane(host string) lane {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.lanes[host] == nil {
-		e.lanes[host] = make(lane, e.PerHost)
-	}
-	return e.lanes[host]
+	e.lanes.rest()
 }
 
 // compile makes the payload for each of our origins, so that a message that is

@@ -3,7 +3,6 @@ package broadcasts
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -93,11 +92,11 @@ func (x *examination) broadcast(tx *bbolt.Tx) boltfile.Visit {
 			x.find(restoreHint, "broadcast %+q cannot be read", k)
 			return nil
 		}
-		open, err := openOf(tx, b.ID)
-		if err != nil {
-			x.find(restoreHint, "how broadcast %s stands with its open rows cannot be read", b.ID)
+		open := 0
+		for _, n := range openOf(tx, b.ID) {
+			open += n
 		}
-		if wrong := b.unsound(len(open)); wrong != "" {
+		if wrong := b.unsound(open); wrong != "" {
 			x.find(fmt.Sprintf(reportHint, b.ID), "broadcast %s %s", b.ID, wrong)
 		}
 		if !b.Ended() && tx.Bucket(bucketRunning).Get(k) == nil {
@@ -162,7 +161,7 @@ func (x *examination) open(tx *bbolt.Tx) boltfile.Visit {
 		case !fits || missing(err):
 			x.find(rebuildHint, "an open row %+q belongs to no broadcast", k)
 		case err == nil && b.Ended():
-			x.find(rebuildHint, "row %d of broadcast %s is open, which has ended", binary.BigEndian.Uint64(k[len(id):]), b.ID)
+			x.find(rebuildHint, "row %d of broadcast %s is open, which has ended", turnOf(k, b.ID).At, b.ID)
 		}
 		return nil
 	}
@@ -170,7 +169,7 @@ func (x *examination) open(tx *bbolt.Tx) boltfile.Visit {
 
 // broadcastOf returns the id in the key of an open row, and whether it is one.
 func broadcastOf(key []byte) (id []byte, fits bool) {
-	n := max(len(key)-8, 0)
+	n := max(len(key)-turnSize, 0)
 	return key[:n], n > 0
 }
 

@@ -72,8 +72,8 @@ func TestWithSender(t *testing.T) {
 		m.Body, m.Topic = string(bytes.Repeat([]byte("x"), 1000)), "prices"
 		launched := b.launch(m, everybody)
 		last := b.end(launched.ID)
-		want := broadcasts.Counts{Targets: 10, Accepted: 5, Gone: 2, Failed: 3}
-		reasons := map[string]int{"500 Internal Server Error": 1, "BadJwtToken": 1, "errno 109: VAPID public key mismatch": 1}
+		want := broadcasts.Counts{Targets: 10, Accepted: 5, Gone: 2, Expired: 2, Failed: 1}
+		reasons := map[string]int{"errno 109: VAPID public key mismatch": 1}
 		if last.Counts != want || !reflect.DeepEqual(last.Failures, reasons) {
 			t.Errorf("%+v %v, want %+v %v", last.Counts, last.Failures, want, reasons)
 		}
@@ -84,7 +84,7 @@ func TestWithSender(t *testing.T) {
 		accepted := 0
 		for _, r := range service.Received() {
 			left := time.Hour - r.Time.Sub(start)
-			if ttl, err := time.ParseDuration(r.Header.Get("TTL") + "s"); err != nil || ttl < left-time.Second || ttl > left {
+			if ttl, err := time.ParseDuration(r.Header.Get("TTL") + "s"); err != nil || ttl < left-time.Second || ttl > max(left, time.Second) { // 0 would mean now or never
 				t.Errorf("TTL %v with %v left", ttl, left)
 			}
 			if !r.Accepted() {
@@ -112,13 +112,12 @@ func TestWithStoreAndSender(t *testing.T) {
 		"gone":      {{Status: 410}},
 		"unknown":   {{Status: 404}},
 		"refused":   {{Status: 400}},
-		"fault":     {{Status: 401}},
 		"too large": {{Status: 413}},
 		"bad day":   {{Status: 503, Header: http.Header{"Retry-After": {"3600"}}}},
 	}
 	fate := map[string]string{} // by id
 	for what, list := range answers {
-		for range 10 {
+		for range map[bool]int{true: 2, false: 10}[what == "bad day"] { // more would slow all down
 			sub := service.Subscribe(ring.Current().PublicKey)
 			service.Answer(sub.Endpoint, list...)
 			sub.Channels, sub.Origin = []string{"news"}, site
@@ -141,7 +140,7 @@ func TestWithStoreAndSender(t *testing.T) {
 		mustAddUp(t, step)
 		last = step
 	}
-	want := broadcasts.Counts{Targets: 70, Accepted: 10, Gone: 20, Failed: 30, Expired: 10}
+	want := broadcasts.Counts{Targets: 52, Accepted: 10, Gone: 20, Failed: 20, Expired: 2}
 	if last.State != broadcasts.Done || last.Counts != want {
 		t.Errorf("%s %+v %v, want %+v", last.State, last.Counts, last.Failures, want)
 	}
@@ -162,7 +161,7 @@ func TestWithStoreAndSender(t *testing.T) {
 			t.Errorf("%s there: %t, %v", what, there, err)
 		}
 	}
-	if n, err := store.Count(t.Context(), belfry.Audience{Channels: []string{"news"}}); n != 50 || err != nil {
+	if n, err := store.Count(t.Context(), belfry.Audience{Channels: []string{"news"}}); n != 32 || err != nil {
 		t.Errorf("%d in the channel, %v", n, err)
 	}
 	file.View(func(tx *bbolt.Tx) error {

@@ -2,6 +2,7 @@ package broadcasts
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -38,8 +39,12 @@ type Journal interface {
 	List(ctx context.Context, after string, limit int) ([]Broadcast, error)
 	// Unfinished returns the broadcasts that have not ended.
 	Unfinished(ctx context.Context) ([]Broadcast, error)
-	// Open returns the rows of a broadcast that were handed out and are not settled.
-	Open(ctx context.Context, id string) (map[belfry.Position]Try, error)
+	// Open says of how many rows of a broadcast the pager has passed and nothing
+	// has settled, for each push service that has any.
+	Open(ctx context.Context, id string) (map[HostID]int, error)
+	// Turns returns up to limit open rows of one push service, in the order of
+	// their turns.
+	Turns(ctx context.Context, id string, host HostID, limit int) ([]OpenRow, error)
 	// Uncalled returns the broadcasts that have ended and whose callback is not
 	// over, with what is to be called.
 	Uncalled(ctx context.Context) ([]Broadcast, error)
@@ -48,10 +53,40 @@ type Journal interface {
 }
 
 // A Change is what one commit writes of a broadcast: its progress, its course,
-// and the rows that it opens, or changes, or with nil settles.
+// and the turns that it adds or, with nil, takes away. A row that is to have
+// another turn is taken from its old one.
 type Change struct {
 	Broadcast
-	Rows map[belfry.Position]*Try
+	Rows map[Turn]*Try
+}
+
+// A HostID is a push service's line in the journal. Hosts come from strangers, so
+// there are only so many lines: two hosts that share one by chance wait for each
+// other.
+type HostID uint32
+
+const maxLines = 4096
+
+// hostID is FNV-1a, whose package in the standard library allocates.
+func hostID(host string) HostID {
+	h := uint32(2166136261)
+	for i := range len(host) {
+		h = (h ^ uint32(host[i])) * 16777619
+	}
+	return HostID(h % maxLines)
+}
+
+// A Turn is an open row's place in the line of its push service.
+type Turn struct {
+	Host HostID          // where the row was when it came into the line
+	Next int64           // when its turn is, in nanoseconds since 1970; 0 is at once
+	At   belfry.Position // which row it is
+}
+
+// An OpenRow is a row that waits for its turn, or has it.
+type OpenRow struct {
+	Turn
+	Try
 }
 
 // Buckets of this package, in the house's one bbolt file. Schema 1.
@@ -64,8 +99,8 @@ type Change struct {
 //	    key    id
 //	    value  version, CRC-32C, JSON of what every commit changes: state, counts, hosts, course
 //	broadcasts.open
-//	    key    id, 8-byte big-endian position of a row that was handed out and is not settled
-//	    value  empty for one that was not tried, else version, CRC-32C, JSON of Try
+//	    key    id, Turn: 4-byte HostID, 8-byte time, 8-byte position, all big-endian
+//	    value  empty for a row that was not tried, else version, CRC-32C, JSON of Try
 //	broadcasts.running
 //	    key    id
 //	    value  empty
@@ -82,9 +117,10 @@ type Change struct {
 // Message and progress are apart so that a commit writes a few hundred octets
 // and not the message again. What it said is wiped in the commit that ends the
 // broadcast; the file's free pages keep it until they are used again. Of a row
-// there is nothing before it is handed out, and nothing once it is settled: the
-// course and the open rows are all that a restart needs. broadcasts.running is
-// derived from the progress.
+// there is nothing before the pager comes to it, and nothing once it is settled:
+// the course and the open rows are all that a restart needs. They stand in line,
+// so that the next of one push service are found by one seek, however many wait.
+// broadcasts.running is derived from the progress.
 var (
 	bucketBroadcasts = []byte("broadcasts")
 	bucketProgress   = []byte("broadcasts.progress")
@@ -218,25 +254,22 @@ func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error
 	return list, wrap("unfinished", err)
 }
 
-// Open returns the open rows of a broadcast.
-func (j *BoltJournal) Open(_ context.Context, id string) (open map[belfry.Position]Try, err error) {
+// Open counts the open rows of a broadcast. It reads keys alone: a million take
+// some tenths of a second.
+func (j *BoltJournal) Open(_ context.Context, id string) (open map[HostID]int, err error) {
 	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
-		open, err = openOf(tx, id)
-		return err
+		open = openOf(tx, id)
+		return nil
 	})
 	return open, wrap("open rows", err)
 }
 
-func openOf(tx *bbolt.Tx, id string) (map[belfry.Position]Try, error) {
-	open, c := map[belfry.Position]Try{}, tx.Bucket(bucketOpen).Cursor()
-	for k, v := c.Seek([]byte(id)); len(k) == len(id)+8 && string(k[:len(id)]) == id; k, v = c.Next() {
-		var t Try
-		if len(v) > 0 && boltfile.Unseal(v, &t) != nil {
-			return nil, damaged(id)
-		}
-		open[belfry.Position(binary.BigEndian.Uint64(k[len(id):]))] = t
+func openOf(tx *bbolt.Tx, id string) map[HostID]int {
+	open, c := map[HostID]int{}, tx.Bucket(bucketOpen).Cursor()
+	for k, _ := c.Seek([]byte(id)); isTurn(k, id); k, _ = c.Next() {
+		open[turnOf(k, id).Host]++
 	}
-	return open, nil
+	return open
 }
 
 // Uncalled returns the broadcasts whose callback is not over.
@@ -277,40 +310,96 @@ func putCallback(tx *bbolt.Tx, l Launch) error {
 	return tx.Bucket(bucketCallbacks).Put([]byte(l.ID), value)
 }
 
+// Turns returns the first in the line of one push service.
+func (j *BoltJournal) Turns(_ context.Context, id string, host HostID, limit int) (rows []OpenRow, err error) {
+	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketOpen).Cursor()
+		for k, v := c.Seek(turnKey(id, Turn{Host: host})); isTurn(k, id) && len(rows) < limit; k, v = c.Next() {
+			o := OpenRow{Turn: turnOf(k, id)}
+			if o.Host != host {
+				break
+			}
+			if len(v) > 0 && boltfile.Unseal(v, &o.Try) != nil {
+				return damaged(id)
+			}
+			rows = append(rows, o)
+		}
+		return nil
+	})
+	return rows, wrap("turns", err)
+}
+
+func turnKey(id string, t Turn) []byte {
+	k := binary.BigEndian.AppendUint32([]byte(id), uint32(t.Host))
+	k = binary.BigEndian.AppendUint64(k, uint64(t.Next))
+	return binary.BigEndian.AppendUint64(k, uint64(t.At))
+}
+
+const turnSize = 4 + 8 + 8 // octets of a turn in a key
+
+func isTurn(k []byte, id string) bool {
+	return len(k) == len(id)+turnSize && string(k[:len(id)]) == id
+}
+
+func turnOf(k []byte, id string) Turn {
+	k = k[len(id):]
+	return Turn{HostID(binary.BigEndian.Uint32(k)), int64(binary.BigEndian.Uint64(k[4:])), belfry.Position(binary.BigEndian.Uint64(k[12:]))}
+}
+
 // putRows writes open rows in the order of their keys, which is what bbolt is
 // quick at, and removes all of what has ended.
 func putRows(tx *bbolt.Tx, c Change) error {
 	bucket := tx.Bucket(bucketOpen)
-	key := func(at belfry.Position) []byte { return binary.BigEndian.AppendUint64([]byte(c.ID), uint64(at)) }
-	for _, at := range slices.Sorted(maps.Keys(c.Rows)) {
-		switch try := c.Rows[at]; {
-		case try == nil:
-			if err := bucket.Delete(key(at)); err != nil {
+	for _, turn := range slices.SortedFunc(maps.Keys(c.Rows), compareTurns) {
+		key, try := turnKey(c.ID, turn), c.Rows[turn]
+		if try == nil {
+			if err := bucket.Delete(key); err != nil {
 				return err
 			}
-		default:
-			var value []byte
-			if *try != (Try{}) {
-				var err error
-				if value, err = boltfile.Seal(try); err != nil {
-					return err
-				}
-			}
-			if err := bucket.Put(key(at), value); err != nil {
+			continue
+		}
+		var value []byte
+		if *try != (Try{}) {
+			var err error
+			if value, err = boltfile.Seal(try); err != nil {
 				return err
 			}
+		}
+		if err := bucket.Put(key, value); err != nil {
+			return err
 		}
 	}
 	if !c.Ended() {
 		return nil
 	}
-	cursor := bucket.Cursor()
-	for k, _ := cursor.Seek([]byte(c.ID)); bytes.HasPrefix(k, []byte(c.ID)); k, _ = cursor.Seek([]byte(c.ID)) {
-		if err := cursor.Delete(); err != nil {
-			return err
+	return removeTurns(bucket, c.ID)
+}
+
+// removeTurns removes all open rows of a broadcast, some thousands at a time. To
+// seek the first one again after each would take an hour for a million: bbolt
+// keeps pages that were emptied until the commit, and looks through all of them.
+func removeTurns(bucket *bbolt.Bucket, id string) error {
+	for from := []byte(id); from != nil; {
+		var keys [][]byte
+		cursor := bucket.Cursor()
+		k, _ := cursor.Seek(from)
+		for ; isTurn(k, id) && len(keys) < 4096; k, _ = cursor.Next() {
+			keys = append(keys, bytes.Clone(k))
+		}
+		if from = nil; isTurn(k, id) {
+			from = bytes.Clone(k)
+		}
+		for _, key := range keys {
+			if err := bucket.Delete(key); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+func compareTurns(a, b Turn) int {
+	return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Next, b.Next), cmp.Compare(a.At, b.At))
 }
 
 // stored is a Launch with what operators never see.

@@ -1,41 +1,41 @@
 package broadcasts
 
-import "github.com/belfry-push/belfry"
-
-// openRows are the rows of a broadcast that were handed out and are not settled,
-// as the journal has them and as it will. They belong to the committer.
+// openRows is what changes in a broadcast's lines of open rows by the next
+// commit. It belongs to the committer.
 type openRows struct {
-	booked  map[belfry.Position]bool // in the journal
-	changed map[belfry.Position]*Try // since the last commit; nil is settled
+	changed map[Turn]*Try // nil is taken away
+	left    []Turn        // rows that are not in memory any more
 }
 
-func newOpenRows(booked map[belfry.Position]Try) openRows {
-	rows := openRows{booked: map[belfry.Position]bool{}, changed: map[belfry.Position]*Try{}}
-	for at := range booked {
-		rows.booked[at] = true
-	}
-	return rows
-}
+func newOpenRows() *openRows { return &openRows{changed: map[Turn]*Try{}} }
 
-func (o openRows) try(at belfry.Position, t Try) { o.changed[at] = &t }
+// add gives a row a turn. It never had the same one before.
+func (o *openRows) add(t Turn, try *Try) { o.changed[t] = try }
 
-// settle closes a row. One that the journal never heard of need not be told of.
-func (o openRows) settle(at belfry.Position) {
-	if o.booked[at] {
-		o.changed[at] = nil
+// take ends a turn. Of one that the journal never heard of, it need not be told.
+func (o *openRows) take(t Turn) {
+	if o.changed[t] != nil {
+		delete(o.changed, t)
 	} else {
-		delete(o.changed, at)
+		o.changed[t] = nil
 	}
+}
+
+// move ends a turn with another one, for which the row does not wait in memory.
+func (o *openRows) move(from, to Turn, try *Try) {
+	o.take(from)
+	o.add(to, try)
+	o.left = append(o.left, from)
+}
+
+// settle ends a row's last turn.
+func (o *openRows) settle(t Turn) {
+	o.take(t)
+	o.left = append(o.left, t)
 }
 
 // written notes that the journal has what was changed.
-func (o openRows) written() {
-	for at, try := range o.changed {
-		if try == nil {
-			delete(o.booked, at)
-		} else {
-			o.booked[at] = true
-		}
-	}
+func (o *openRows) written() {
 	clear(o.changed)
+	o.left = o.left[:0]
 }

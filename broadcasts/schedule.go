@@ -101,13 +101,13 @@ func (r *run) await() bool {
 	now := stamp(e.Now())
 	late := r.tooLate(now)
 	r.deadline, r.since = time.Now().Add(min(r.Deadline.Sub(now), r.Message.Lifetime())), now
-	e.committer.end(r, func(p *Progress, _ time.Time) {
+	e.committer.hand(entry{run: r, last: late, change: func(time.Time) {
 		if late {
-			p.cancelRest(ReasonTooLate, now)
+			r.progress.cancelRest(ReasonTooLate, now)
 		} else {
-			p.begin(now)
+			r.progress.begin(now)
 		}
-	})
+	}})
 	if late {
 		e.Log.Warn("a scheduled broadcast is cancelled, since the server was not there in time", "broadcast", r.ID, "due", *r.Starts)
 		return false

@@ -93,7 +93,8 @@ func (f *book) readBroadcasts(t *testing.T, tx *bbolt.Tx) {
 		return nil
 	})
 	tx.Bucket([]byte("broadcasts.open")).ForEach(func(key, _ []byte) error {
-		if b := f.broadcasts[string(key[:len(key)-8])]; b != nil {
+		const turn = 4 + 8 + 8 // host, time, position
+		if b := f.broadcasts[string(key[:max(len(key)-turn, 0)])]; b != nil {
 			b.open++
 		} else {
 			t.Errorf("a row is open of a broadcast that there is not")

@@ -56,6 +56,16 @@ func TestLaunch(t *testing.T) {
 			t.Errorf("%s: %d, want %d", path, got.status, want)
 		}
 	}
+	publisher := bearer(h.token(tokens.Publisher, "news"))
+	for _, order := range []string{"pause", "resume", "cancel", "confirm", "dismiss"} {
+		path := "/api/v1/broadcasts/" + b.ID + "/" + order
+		if got := h.do(h.socket, "POST", path, ""); got.status != http.StatusConflict || !strings.Contains(got.body, "is done and cannot be") {
+			t.Errorf("%s of what is done: %d %s", order, got.status, got.body)
+		}
+		if got := h.do(h.ops, "POST", path, "", publisher); got.status != http.StatusForbidden {
+			t.Errorf("%s by a publisher: %d", order, got.status)
+		}
+	}
 }
 
 // A message that cannot be sent is refused before anybody is rung, with what is

@@ -109,6 +109,8 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodPost, "/api/v1/broadcasts/:id/pause", admin, s.ordered(s.Broadcasts.Pause)},
 		{http.MethodPost, "/api/v1/broadcasts/:id/resume", admin, s.ordered(s.Broadcasts.Resume)},
 		{http.MethodPost, "/api/v1/broadcasts/:id/cancel", admin, s.ordered(s.Broadcasts.Cancel)},
+		{http.MethodPost, "/api/v1/broadcasts/:id/confirm", admin, s.ordered(s.Broadcasts.Confirm)},
+		{http.MethodPost, "/api/v1/broadcasts/:id/dismiss", admin, s.ordered(s.Broadcasts.Dismiss)},
 		{http.MethodGet, "/api/v1/subscriptions", admin, s.listSubscriptions},
 		{http.MethodPost, "/api/v1/subscriptions", admin, s.addSubscription},
 		{http.MethodPost, "/api/v1/subscriptions/import", admin, s.importSubscriptions},

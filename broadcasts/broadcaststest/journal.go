@@ -341,41 +341,75 @@ func testUnfinished(t *testing.T, r Rig) {
 	mustHold(t, j, ended(one, broadcasts.Done), two, ended(three, broadcasts.Cancelled))
 }
 
-func mustBeOpen(t *testing.T, j broadcasts.Journal, id string, want map[belfry.Position]broadcasts.Try) {
+type turns = map[broadcasts.Turn]*broadcasts.Try
+
+// mustBeOpen holds what is open against what is wanted: how many rows of each
+// push service, and which, in the order of their turns.
+func mustBeOpen(t *testing.T, j broadcasts.Journal, id string, want ...broadcasts.OpenRow) {
 	t.Helper()
-	if got, err := j.Open(t.Context(), id); err != nil || !maps.Equal(got, want) {
-		t.Errorf("open are %v, want %v (%v)", got, want, err)
+	n := map[broadcasts.HostID]int{}
+	lines := map[broadcasts.HostID][]broadcasts.OpenRow{}
+	for _, o := range want {
+		n[o.Host]++
+		lines[o.Host] = append(lines[o.Host], o)
+	}
+	if got, err := j.Open(t.Context(), id); err != nil || !maps.Equal(got, n) {
+		t.Errorf("open are %v, want %v (%v)", got, n, err)
+	}
+	for _, host := range []broadcasts.HostID{0, 1, 2, math.MaxUint32} {
+		for limit := range len(lines[host]) + 2 {
+			got, err := j.Turns(t.Context(), id, host, limit)
+			if first := lines[host][:min(limit, len(lines[host]))]; err != nil || !slices.Equal(got, first) {
+				t.Errorf("the first %d of %d are %v, want %v (%v)", limit, host, got, first, err)
+			}
+		}
 	}
 }
 
-// What was handed out and is not settled is known after a restart, for each
-// broadcast its own: a row that is missing is never rung, one too many is rung
-// twice.
+// What the pager has passed and nothing has settled is known after a restart,
+// for each broadcast its own and each push service in its line: a row that is
+// missing is never rung, one too many is rung twice.
 func testOpen(t *testing.T, r Rig) {
-	type tries = map[belfry.Position]broadcasts.Try
 	one, two := broadcast(1), broadcast(2)
 	mustCreate(t, r.Journal, one, two)
-	commit := func(j broadcasts.Journal, b broadcasts.Broadcast, rows map[belfry.Position]*broadcasts.Try) {
+	commit := func(j broadcasts.Journal, b broadcasts.Broadcast, rows turns) {
 		t.Helper()
 		if err := j.Commit(t.Context(), []broadcasts.Change{{Broadcast: b, Rows: rows}}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustBeOpen(t, r.Journal, one.ID, nil)
-	waits := broadcasts.Try{Tries: 3, Next: at}
-	commit(r.Journal, one, map[belfry.Position]*broadcasts.Try{1: {}, 256: {}, math.MaxUint64: &waits, 7: nil})
-	commit(r.Journal, two, map[belfry.Position]*broadcasts.Try{1: {Tries: 1}})
-	mustBeOpen(t, r.Journal, one.ID, tries{1: {}, 256: {}, math.MaxUint64: waits})
+	mustBeOpen(t, r.Journal, one.ID)
+	row := func(host broadcasts.HostID, next int64, at belfry.Position) broadcasts.Turn {
+		return broadcasts.Turn{Host: host, Next: next, At: at}
+	}
+	tried := broadcasts.Try{Tries: 3, Short: true, Doubted: true, Held: time.Second}
+	commit(r.Journal, one, turns{row(1, 0, 256): {}, row(1, 0, 7): {}, row(1, 300, 1): &tried, row(2, 5, math.MaxUint64): {},
+		row(math.MaxUint32, math.MaxInt64, 2): {}, row(0, 0, 9): nil})
+	commit(r.Journal, two, turns{row(1, 0, 1): {Tries: 1}})
+	want := []broadcasts.OpenRow{{Turn: row(1, 0, 7)}, {Turn: row(1, 0, 256)}, {Turn: row(1, 300, 1), Try: tried},
+		{Turn: row(2, 5, math.MaxUint64)}, {Turn: row(math.MaxUint32, math.MaxInt64, 2)}}
+	mustBeOpen(t, r.Journal, one.ID, want...)
 	j := r.Reopen()
-	mustBeOpen(t, j, one.ID, tries{1: {}, 256: {}, math.MaxUint64: waits})
-	mustBeOpen(t, j, two.ID, tries{1: {Tries: 1}})
-	mustBeOpen(t, j, broadcast(3).ID, nil)
+	mustBeOpen(t, j, one.ID, want...)
+	mustBeOpen(t, j, two.ID, broadcasts.OpenRow{Turn: row(1, 0, 1), Try: broadcasts.Try{Tries: 1}})
+	mustBeOpen(t, j, broadcast(3).ID)
 
-	commit(j, one, map[belfry.Position]*broadcasts.Try{1: nil, 256: &waits, math.MaxUint64: {}})
-	mustBeOpen(t, j, one.ID, tries{256: waits, math.MaxUint64: {}})
-	commit(j, ended(one, broadcasts.Cancelled), map[belfry.Position]*broadcasts.Try{9: {}})
-	mustBeOpen(t, j, one.ID, nil)
-	mustBeOpen(t, j, two.ID, tries{1: {Tries: 1}})
+	commit(j, one, turns{row(1, 0, 7): nil, row(1, 0, 256): nil, row(1, 400, 256): &tried, row(2, 5, math.MaxUint64): nil})
+	mustBeOpen(t, j, one.ID, want[2], broadcasts.OpenRow{Turn: row(1, 400, 256), Try: tried}, want[4])
+	commit(j, ended(one, broadcasts.Cancelled), turns{row(1, 0, 9): {}})
+	mustBeOpen(t, j, one.ID)
+	many := turns{}
+	for at := range belfry.Position(10_000) {
+		many[row(broadcasts.HostID(at%3), 0, at)] = &broadcasts.Try{}
+	}
+	mustCreate(t, j, broadcast(0), broadcast(4))
+	commit(j, broadcast(0), many)
+	commit(j, broadcast(4), turns{row(1, 0, 1): {Tries: 1}})
+	commit(j, ended(broadcast(0), broadcasts.Cancelled), nil)
+	mustBeOpen(t, j, broadcast(0).ID)
+	for _, id := range []string{two.ID, broadcast(4).ID} {
+		mustBeOpen(t, j, id, broadcasts.OpenRow{Turn: row(1, 0, 1), Try: broadcasts.Try{Tries: 1}})
+	}
 }
 
 // What people were told is kept no longer than it takes to tell them; what an
@@ -473,12 +507,12 @@ func testAllOrNothing(t *testing.T, r Rig) {
 
 	r.Spoil(true)
 	spoilt := changes(all...)
-	spoilt[0].Rows = map[belfry.Position]*broadcasts.Try{1: {}}
+	spoilt[0].Rows = turns{{At: 1}: {}}
 	if err := r.Journal.Commit(t.Context(), spoilt, rows("a", "b")); err == nil {
 		t.Fatal("a commit that cannot forget succeeds")
 	}
 	mustHold(t, r.Journal, one, two)
-	mustBeOpen(t, r.Journal, one.ID, nil)
+	mustBeOpen(t, r.Journal, one.ID)
 	if list, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 2 {
 		t.Errorf("%v unfinished, %v", ids(list), err)
 	}

@@ -3,6 +3,7 @@
 package broadcaststest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,7 +33,7 @@ type record struct {
 	until            belfry.Position
 	callback         string // the URL, until it is called
 	course           broadcasts.Course
-	open             map[belfry.Position]broadcasts.Try
+	lines            map[broadcasts.HostID][]broadcasts.OpenRow // sorted
 	running          bool
 }
 
@@ -55,7 +56,7 @@ func (m *Memory) Create(_ context.Context, b broadcasts.Broadcast, c *broadcasts
 		}
 		m.claims[c.Key] = broadcasts.NewClaimed(*c, b)
 	}
-	m.records[b.ID] = &record{until: b.Until, callback: b.Callback.Reveal(), open: map[belfry.Position]broadcasts.Try{}}
+	m.records[b.ID] = &record{until: b.Until, callback: b.Callback.Reveal(), lines: map[broadcasts.HostID][]broadcasts.OpenRow{}}
 	if err := m.records[b.ID].keep(b.Launch); err != nil {
 		return b, err
 	}
@@ -105,15 +106,20 @@ func (m *Memory) Commit(_ context.Context, changes []broadcasts.Change, gone []b
 func (m *Memory) write(c broadcasts.Change) (err error) {
 	r := m.records[c.ID]
 	r.running, r.course = !c.Ended(), c.Course
-	for at, try := range c.Rows {
-		if try == nil {
-			delete(r.open, at)
-		} else {
-			r.open[at] = *try
+	for turn, try := range c.Rows {
+		line := r.lines[turn.Host]
+		i, there := slices.BinarySearchFunc(line, turn, compare)
+		switch {
+		case try == nil && there:
+			r.lines[turn.Host] = slices.Delete(line, i, i+1)
+		case try != nil && there:
+			line[i].Try = *try
+		case try != nil:
+			r.lines[turn.Host] = slices.Insert(line, i, broadcasts.OpenRow{Turn: turn, Try: *try})
 		}
 	}
 	if c.Ended() {
-		clear(r.open)
+		clear(r.lines)
 		if err := r.keep(c.Launch.Wiped()); err != nil {
 			return err
 		}
@@ -127,14 +133,33 @@ func (r *record) keep(l broadcasts.Launch) (err error) {
 	return err
 }
 
-// Open returns the open rows of a broadcast.
-func (m *Memory) Open(_ context.Context, id string) (map[belfry.Position]broadcasts.Try, error) {
+// Open counts the open rows of a broadcast.
+func (m *Memory) Open(_ context.Context, id string) (map[broadcasts.HostID]int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	open := map[broadcasts.HostID]int{}
+	if r := m.records[id]; r != nil {
+		for host, line := range r.lines {
+			if len(line) > 0 {
+				open[host] = len(line)
+			}
+		}
+	}
+	return open, nil
+}
+
+// Turns returns the first in the line of one push service.
+func (m *Memory) Turns(_ context.Context, id string, host broadcasts.HostID, limit int) (rows []broadcasts.OpenRow, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r := m.records[id]; r != nil {
-		return maps.Clone(r.open), nil
+		rows = slices.Clone(r.lines[host][:min(limit, len(r.lines[host]))])
 	}
-	return map[belfry.Position]broadcasts.Try{}, nil
+	return rows, nil
+}
+
+func compare(a broadcasts.OpenRow, b broadcasts.Turn) int {
+	return cmp.Or(cmp.Compare(a.Next, b.Next), cmp.Compare(a.At, b.At))
 }
 
 // Get returns one broadcast.

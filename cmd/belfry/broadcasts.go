@@ -23,7 +23,11 @@ func (a *app) broadcastsCommand() *cobra.Command {
 	c.AddCommand(a.broadcastsListCommand(), a.broadcastsShowCommand(), a.broadcastsWatchCommand(),
 		a.broadcastsOrderCommand("pause", "Stop a broadcast until it is resumed", "Stop a broadcast until it is resumed. What is on its way to a push service arrives.\n\nThe message's time to live runs on: who is not rung within it is not rung at all."),
 		a.broadcastsOrderCommand("resume", "Let a paused broadcast go on", "Let a paused broadcast go on where it was."),
-		a.broadcastsOrderCommand("cancel", "End a broadcast for good", "End a broadcast for good. Who was not rung yet is not rung; what was sent cannot be called back."))
+		a.broadcastsOrderCommand("cancel", "End a broadcast for good", "End a broadcast for good. Who was not rung yet is not rung; what was sent cannot be called back."),
+		a.broadcastsOrderCommand("confirm", "Remove those who are suspected to be gone",
+			"Remove those who are suspected to be gone. A push service that says so of more than a fifth of its subscribers is not believed until somebody has looked; then the broadcast is paused."),
+		a.broadcastsOrderCommand("dismiss", "Keep those who are suspected to be gone",
+			"Keep those who are suspected to be gone, since their push service was wrong. This message counts as failed for them."))
 	return c
 }
 
@@ -136,6 +140,9 @@ func broadcastFacts(b broadcasts.Broadcast) [][2]string {
 	}
 	for _, h := range b.Hosts {
 		text := fmt.Sprintf("%s: %d accepted, %s", h.Host, h.Accepted, h.State)
+		if h.Suspect > 0 {
+			text = fmt.Sprintf("%s: %d accepted, %d said to be gone, %s", h.Host, h.Accepted, h.Suspect, h.State)
+		}
 		if h.Reason != "" {
 			text += " (" + h.Reason + ")"
 		}

@@ -168,7 +168,7 @@ func (h *house) join(ctx context.Context) (err error) {
 	}
 	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: meteredJournal{h.journal, meter}, Audience: h.subscriptions,
 		Sender: meteredSender{h.sender, meter, h.cfg.PushHosts}, Origins: origins,
-		Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
+		Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
 		return err
 	}
 	if h.tokens, err = tokens.New(h.file.DB); err != nil {
@@ -179,6 +179,22 @@ func (h *house) join(ctx context.Context) (err error) {
 		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
 	return err
+}
+
+// firstPace is how fast we begin with a push service: the browser vendors' are
+// met gently (PS-04, PS-06), one that an operator has opened is as fast as it can.
+func (h *house) firstPace(host string) float64 {
+	name, port, err := net.SplitHostPort(host)
+	ports := []string{port}
+	if err != nil {
+		name, ports = host, []string{"443", "80"}
+	}
+	for _, port := range ports {
+		if _, opened := h.cfg.PushHosts.Opened(name, port); opened {
+			return 0
+		}
+	}
+	return 200
 }
 
 const (

@@ -1,0 +1,362 @@
+package broadcasts
+
+import (
+	"maps"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/belfry-push/belfry"
+)
+
+const (
+	// pageSize is how many rows are read at once: some hundred kilobytes.
+	pageSize = 256
+
+	// maxHeld is how many rows of one broadcast are in memory, at some kilobytes
+	// each: in flight, waiting for a place in their lane, or for a moment between
+	// two tries.
+	maxHeld = 4096
+
+	// moment is how long a row waits in memory for its turn. Those that wait
+	// longer do so in the journal.
+	moment = time.Second
+
+	// patience is how long the pager waits for room when no push service that it
+	// knows has any. Then it reads on and parks what it reads: behind the rows of
+	// one that is dead may be those of others.
+	patience = time.Second
+
+	never = math.MaxInt64 // a turn that does not come
+)
+
+// A pager brings the rows of a run into memory, so many of each push service
+// that its lane is never short of them. A row that finds no room is parked: it
+// is in the journal alone, in its push service's line, until there is room. So
+// no push service keeps another one's rows waiting, and memory does not grow. A
+// restart is nothing special: what was open then is parked.
+type pager struct {
+	run  *run
+	at   Course
+	done bool      // the whole audience was passed
+	fed  time.Time // when rows were last read because there was room for them
+
+	mu    sync.Mutex // guards what follows
+	lines map[HostID]*line
+	held  int           // rows in memory
+	awake chan struct{} // holds a token when there may be something to do
+}
+
+// A line is what is open of one push service.
+type line struct {
+	host   HostID
+	held   int                      // rows in memory
+	parked int                      // rows in the journal alone
+	due    int64                    // when the first of these may have its turn, by the run's clock
+	known  map[belfry.Position]bool // rows in memory, and those that left it of which the journal does not know yet
+}
+
+// newPager prepares to go on at a course with the rows that are open.
+func newPager(r *run, at Course, open map[HostID]int) *pager {
+	p := &pager{run: r, at: at, done: at.Handed >= r.batch, lines: map[HostID]*line{}, awake: make(chan struct{}, 1)}
+	for host, n := range open {
+		p.line(host).parked = n
+	}
+	return p
+}
+
+func (p *pager) line(host HostID) *line {
+	l := p.lines[host]
+	if l == nil {
+		l = &line{host: host, known: map[belfry.Position]bool{}}
+		p.lines[host] = l
+	}
+	return l
+}
+
+// room is how many more rows of a line may come into memory: twice as many as
+// may be in flight, or less where many push services share what there is.
+func (p *pager) room(l *line) int {
+	window := max(1, min(2*p.run.engine.PerHost, maxHeld/len(p.lines)))
+	return min(window-l.held, maxHeld-p.held)
+}
+
+// busy reports whether a push service has open rows.
+func (p *pager) busy(host HostID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.lines[host]
+	return l != nil && l.held+l.parked > 0
+}
+
+// hungry reports whether a line has room for enough rows to be worth reading.
+func (p *pager) hungry(l *line) bool {
+	return p.room(l) >= max(1, min(p.run.engine.PerHost/2, maxHeld/len(p.lines)/4))
+}
+
+// page brings rows into memory until the whole audience was passed and nothing
+// is open, or the run stops.
+func (p *pager) page() error {
+	p.fed = time.Now()
+	for {
+		refilled, err := p.refill()
+		if err != nil {
+			return err
+		}
+		advanced, err := p.advance()
+		if err != nil || !refilled && !advanced && !p.wait() || p.run.stop.Err() != nil {
+			return err
+		}
+	}
+}
+
+// unfinished reports whether there are rows that were not passed or are parked:
+// where no turn comes any more, those are suspect.
+func (p *pager) unfinished() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.lines {
+		if l.parked > 0 {
+			return true
+		}
+	}
+	return !p.done
+}
+
+// advance reads the next rows of the audience while any push service has room:
+// so nothing is parked where there is only one and it takes them. It passes at
+// most as many as there were targets: a row that was there before the launch and
+// joined its channel after it was not meant.
+func (p *pager) advance() (moved bool, err error) {
+	r, read := p.run, time.Now()
+	limit := p.appetite()
+	switch {
+	case p.done || limit == 0 && read.Sub(p.fed) < patience:
+		return false, nil
+	case limit == 0:
+		limit = pageSize
+	default:
+		p.fed = read
+	}
+	rows, next, last, err := r.engine.Audience.Page(r.flight, r.Audience, p.at.After, r.Until, min(limit, r.batch-p.at.Handed))
+	if err != nil {
+		return false, err
+	}
+	course := Course{next, p.at.Handed + len(rows), p.at.Proven}
+	p.at, p.done = course, last || course.Handed >= r.batch
+	r.engine.committer.note(r, func(time.Time) {
+		r.course = course
+		untried := new(Try)
+		for _, row := range rows {
+			r.rows.add(firstTurn(row), untried)
+			r.progress.host(row.Host())
+		}
+	})
+	for _, row := range rows {
+		a := &attempt{run: r, at: firstTurn(row), row: row, read: read}
+		if !p.admit(a) {
+			p.park(a.at)
+		}
+	}
+	return true, nil
+}
+
+func firstTurn(row belfry.Subscription) Turn { return Turn{Host: hostID(row.Host()), At: row.Seq} }
+
+// appetite is how many rows to read.
+func (p *pager) appetite() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.lines) == 0 {
+		return min(pageSize, 2*p.run.engine.PerHost)
+	}
+	for _, l := range p.lines {
+		if p.hungry(l) {
+			n = max(n, min(pageSize, p.room(l)))
+		}
+	}
+	return n
+}
+
+// refill brings parked rows back whose turn it is and for which there is room.
+func (p *pager) refill() (moved bool, err error) {
+	for _, l := range p.waiting() {
+		more, some, err := p.unpark(l)
+		moved = moved || some
+		if err == nil && !more {
+			// What was parked a moment ago may not be written down yet: it is
+			// before we say that nothing more is due.
+			p.expect(l, func(int64) int64 { return never })
+			p.run.engine.committer.flush(p.run)
+			_, some, err = p.unpark(l)
+			moved = moved || some
+		}
+		if err != nil {
+			return moved, err
+		}
+	}
+	return moved, nil
+}
+
+// waiting returns the lines that have room, and parked rows whose turn it is.
+func (p *pager) waiting() (list []*line) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.lines {
+		if l.parked > 0 && l.due <= p.run.now() && p.hungry(l) {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// unpark brings back the first rows of a line. It reports whether there are more
+// whose turn it is, else it notes when the next one is due.
+func (p *pager) unpark(l *line) (more, moved bool, err error) {
+	p.mu.Lock()
+	known := maps.Clone(l.known) // before reading: what it says is then at least as new
+	limit := len(known) + max(0, p.room(l)) + 1
+	p.mu.Unlock()
+	r := p.run
+	open, err := r.engine.Journal.Turns(r.flight, r.ID, l.host, limit)
+	if err != nil {
+		return false, false, err
+	}
+	soon := r.now() + int64(moment)
+	for _, o := range open {
+		if known[o.At] {
+			continue
+		}
+		if next := p.when(o); next > soon {
+			p.expect(l, func(due int64) int64 { return min(due, next) })
+			return false, moved, nil
+		}
+		if !p.readmit(&attempt{run: r, at: o.Turn, Try: o.Try}) {
+			break
+		}
+		moved = true
+	}
+	if len(open) < limit {
+		return false, moved, nil
+	}
+	p.expect(l, func(int64) int64 { return 0 })
+	return true, moved, nil
+}
+
+// when is when a parked row is due. Suspect rows have no turn until somebody has
+// decided on them.
+func (p *pager) when(o OpenRow) int64 {
+	if o.Next == never && p.run.decision != undecided {
+		return 0
+	}
+	return p.run.due(o.Turn, o.Try)
+}
+
+// expect changes when the next parked row of a line is due.
+func (p *pager) expect(l *line, how func(due int64) int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.due = how(l.due)
+}
+
+// admit brings a row into memory and gives it its turn, if there is room for it.
+func (p *pager) admit(a *attempt) bool {
+	p.mu.Lock()
+	l := p.line(a.at.Host)
+	ok := p.room(l) > 0
+	if ok {
+		l.held++
+		p.held++
+		l.known[a.at.At] = true
+	}
+	p.mu.Unlock()
+	if ok {
+		p.run.working.Go(a.work)
+	}
+	return ok
+}
+
+// readmit admits a row that was parked.
+func (p *pager) readmit(a *attempt) bool {
+	if !p.admit(a) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lines[a.at.Host].parked--
+	return true
+}
+
+// park leaves a row to the journal.
+func (p *pager) park(t Turn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.line(t.Host)
+	l.parked++
+	l.due = min(l.due, t.Next)
+}
+
+// leave makes room: a row is not in memory any more.
+func (p *pager) leave(t Turn) {
+	p.mu.Lock()
+	l := p.line(t.Host)
+	l.held--
+	p.held--
+	needed := p.held == 0 || p.hungry(l)
+	p.mu.Unlock()
+	if needed {
+		p.wake()
+	}
+}
+
+// written notes that the journal knows of rows that left memory: what it says
+// of them is true again.
+func (p *pager) written(left []Turn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range left {
+		delete(p.lines[t.Host].known, t.At)
+	}
+}
+
+func (p *pager) wake() {
+	select {
+	case p.awake <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits until there may be something to do, or the run stops. It reports
+// false when there never will be.
+func (p *pager) wait() bool {
+	due, over := p.next()
+	if over {
+		return false
+	}
+	wait := time.Duration(due - p.run.now())
+	if !p.done {
+		wait = min(wait, patience-time.Since(p.fed))
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-p.awake:
+	case <-timer.C:
+	case <-p.run.stop.Done():
+	}
+	return true
+}
+
+// next returns when the next parked row is due for which there is room, and
+// whether no row will ever be.
+func (p *pager) next() (due int64, over bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due, over = never, p.done && p.held == 0
+	for _, l := range p.lines {
+		if l.parked > 0 && p.hungry(l) {
+			due = min(due, l.due)
+		}
+	}
+	return due, over && due == never
+}
