@@ -22,7 +22,7 @@ import (
 //	    key    channel or user, 0x00, sequence   neither holds a NUL, so one Seek finds the first member
 //	    value  empty
 //	subscriptions.counts
-//	    key    "a", all rows; "c" channel, "k" VAPID key id, "u" user, their rows;
+//	    key    "a", all rows; "b", those that no import brought; "c" channel, "k" VAPID key id, "u" user, their rows;
 //	           "d" user, those of the user's rows that a browser registered
 //	    value  8-byte big-endian number, never zero
 //
@@ -46,6 +46,10 @@ type tables struct {
 	// held are tallies that are written when all rows are, since a thousand rows
 	// of one channel are one number; nil where each is written at once.
 	held map[string]uint64
+
+	// full is why no row may be added, asked for with the first of many: nothing
+	// that is written before the commit changes it, and it takes a system call.
+	full error
 }
 
 func openTables(tx *bbolt.Tx) tables {
@@ -68,7 +72,12 @@ func makeTables(db *bbolt.DB) error {
 
 // room refuses new rows in a file that is nearly full, so that there is always
 // room to leave.
-func (t tables) room() error { return boltfile.Room(t.rows.Tx()) }
+func (t tables) room() error {
+	if t.held != nil {
+		return t.full
+	}
+	return boltfile.Room(t.rows.Tx())
+}
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
@@ -236,7 +245,7 @@ func (t tables) setTally(key string, n uint64) error {
 }
 
 // hold puts off the writing of tallies until settle, in the order of their keys.
-func (t *tables) hold() { t.held = map[string]uint64{} }
+func (t *tables) hold() { t.full, t.held = t.room(), map[string]uint64{} }
 
 func (t *tables) settle() error {
 	held := t.held
