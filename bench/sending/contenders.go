@@ -7,38 +7,27 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/SherClockHolmes/webpush-go"
 	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/bench/rig"
 	"github.com/belfry-push/belfry/keys"
 	"github.com/belfry-push/belfry/sender"
 )
 
-const (
-	subscriptionsFile = "subscriptions.json"
-	ttl               = 24 * time.Hour
-)
-
 // message is of the usual size: a title, a sentence and a link.
-var message = belfry.PushMessage{Payload: bytes.Repeat([]byte("x"), 350), TTL: ttl}
-
-// A job does the i-th message of a turn.
-type job = func(i int) error
+var message = belfry.PushMessage{Payload: bytes.Repeat([]byte("x"), 350), TTL: rig.TTL}
 
 // A contender is one way to do a message, or the part of it that nobody can leave out.
 type contender struct {
 	role, title string
 	sends       bool
-	prepare     func(house string, subs []belfry.PushSubscription) (job, error)
+	prepare     func(house string, subs []belfry.PushSubscription) (rig.Job, error)
 }
 
 var contenders = []contender{
@@ -48,45 +37,6 @@ var contenders = []contender{
 	{"post", "the same POST with a ready body", true, post},
 	{"seal", "sealing alone", false, seal},
 	{"floor", "the floor: a key pair and an agreement", false, floor},
-}
-
-// writeSubscriptions makes as many browsers as a turn has messages.
-func writeSubscriptions(house, address string, n int) (err error) {
-	subs := make([]belfry.PushSubscription, n)
-	for i := range subs {
-		if subs[i], err = newBrowser("https://" + address); err != nil {
-			return err
-		}
-	}
-	b, err := json.Marshal(subs)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(house, subscriptionsFile), b, 0o600)
-}
-
-// newBrowser subscribes at a push service whose endpoints are as long as Google's.
-func newBrowser(origin string) (sub belfry.PushSubscription, err error) {
-	key, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		return sub, err
-	}
-	var auth [16]byte
-	var token [114]byte
-	rand.Read(auth[:])
-	rand.Read(token[:])
-	sub.Endpoint = origin + "/fcm/send/" + base64.RawURLEncoding.EncodeToString(token[:])
-	sub.Keys.P256dh = base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes())
-	sub.Keys.Auth = base64.RawURLEncoding.EncodeToString(auth[:])
-	return sub, nil
-}
-
-func readSubscriptions(house string) (subs []belfry.PushSubscription, err error) {
-	b, err := os.ReadFile(filepath.Join(house, subscriptionsFile))
-	if err != nil {
-		return nil, err
-	}
-	return subs, json.Unmarshal(b, &subs)
 }
 
 // checked are the subscriptions as the house would have stored them.
@@ -121,8 +71,8 @@ func newSigner(house string) (*keys.Signer, error) {
 }
 
 // viaSender sends with one of our engines, as `belfry serve` does.
-func viaSender(engine string) func(string, []belfry.PushSubscription) (job, error) {
-	return func(house string, raw []belfry.PushSubscription) (job, error) {
+func viaSender(engine string) func(string, []belfry.PushSubscription) (rig.Job, error) {
+	return func(house string, raw []belfry.PushSubscription) (rig.Job, error) {
 		subs, hosts, err := checked(raw)
 		if err != nil {
 			return nil, err
@@ -144,34 +94,14 @@ func viaSender(engine string) func(string, []belfry.PushSubscription) (job, erro
 	}
 }
 
-// direct sends as the README of webpush-go says.
-func direct(_ string, raw []belfry.PushSubscription) (job, error) {
-	private, public, err := webpush.GenerateVAPIDKeys()
-	if err != nil {
-		return nil, err
-	}
-	subs := make([]*webpush.Subscription, len(raw))
-	for i, s := range raw {
-		subs[i] = &webpush.Subscription{Endpoint: s.Endpoint, Keys: webpush.Keys{P256dh: s.Keys.P256dh, Auth: s.Keys.Auth}}
-	}
-	return func(i int) error {
-		resp, err := webpush.SendNotification(message.Payload, subs[i], &webpush.Options{
-			Subscriber:      "ops@example.com",
-			VAPIDPublicKey:  public,
-			VAPIDPrivateKey: private,
-			TTL:             int(ttl / time.Second),
-		})
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		return created(resp)
-	}, nil
+// direct uses webpush-go.
+func direct(_ string, raw []belfry.PushSubscription) (rig.Job, error) {
+	return rig.Direct(raw, message.Payload)
 }
 
 // post sends what somebody else has sealed and signed, over the transport of
 // our engines: what is left of a send when all that is Web Push is taken out.
-func post(house string, raw []belfry.PushSubscription) (job, error) {
+func post(house string, raw []belfry.PushSubscription) (rig.Job, error) {
 	subs, hosts, err := checked(raw)
 	if err != nil {
 		return nil, err
@@ -207,19 +137,12 @@ func post(house string, raw []belfry.PushSubscription) (job, error) {
 		}
 		defer resp.Body.Close()
 		io.Copy(io.Discard, resp.Body)
-		return created(resp)
+		return rig.Created(resp)
 	}, nil
 }
 
-func created(resp *http.Response) error {
-	if resp.StatusCode != http.StatusCreated || resp.ProtoMajor != 2 {
-		return fmt.Errorf("%s over %s", resp.Status, resp.Proto)
-	}
-	return nil
-}
-
 // seal makes bodies and sends none.
-func seal(_ string, raw []belfry.PushSubscription) (job, error) {
+func seal(_ string, raw []belfry.PushSubscription) (rig.Job, error) {
 	subs, _, err := checked(raw)
 	if err != nil {
 		return nil, err
@@ -231,7 +154,7 @@ func seal(_ string, raw []belfry.PushSubscription) (job, error) {
 }
 
 // floor does what RFC 8291 §3.1 demands for every message, and no more.
-func floor(_ string, raw []belfry.PushSubscription) (job, error) {
+func floor(_ string, raw []belfry.PushSubscription) (rig.Job, error) {
 	subs, _, err := checked(raw)
 	if err != nil {
 		return nil, err

@@ -14,23 +14,17 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"slices"
+
+	"github.com/belfry-push/belfry/bench/rig"
 )
 
-// The environment tells a process what it is for.
-const (
-	roleVar  = "BELFRY_BENCH_ROLE"  // a contender's name, or sink; empty for the one that prints
-	houseVar = "BELFRY_BENCH_HOUSE" // the folder with the subscriptions, the keys and the sink's certificate
-)
+// subscriptions is the file that all contenders read.
+const subscriptions = "subscriptions.ndjson"
 
 func main() {
 	rounds := flag.Int("rounds", 5, "how often each contender takes its turn")
@@ -38,13 +32,13 @@ func main() {
 	profile := flag.String("profile", "", "a folder for a CPU profile of each contender")
 	flag.Parse()
 	var err error
-	switch role := os.Getenv(roleVar); role {
+	switch role, house := rig.Role(); role {
 	case "":
 		err = compare(*rounds, *messages, *profile)
-	case "sink":
-		err = sink(os.Getenv(houseVar))
+	case rig.Sink:
+		err = rig.ServeSink(house)
 	default:
-		err = contend(role, os.Getenv(houseVar), *profile)
+		err = contend(role, house, *profile)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sending:", err)
@@ -59,18 +53,15 @@ func compare(rounds, messages int, profile string) error {
 		return err
 	}
 	defer os.RemoveAll(house)
-	if err := writeCertificate(house); err != nil {
-		return err
-	}
-	to, err := startSink(house)
+	to, err := rig.StartSink(house)
 	if err != nil {
 		return err
 	}
-	defer to.stop()
-	if err := writeSubscriptions(house, to.address, messages); err != nil {
+	defer to.Stop()
+	if err := rig.WriteBrowsers(filepath.Join(house, subscriptions), "https://"+to.Address, messages); err != nil {
 		return err
 	}
-	results := map[string][]result{}
+	results := map[string][]rig.Result{}
 	for range rounds {
 		for _, c := range contenders {
 			r, err := turn(c.role, house, profile, to)
@@ -86,74 +77,35 @@ func compare(rounds, messages int, profile string) error {
 
 // turn lets a contender do all messages in a process of its own. The octets of
 // the result are those of all messages.
-func turn(role, house, profile string, to *runningSink) (r result, err error) {
-	before, err := to.octets()
+func turn(role, house, profile string, to *rig.RunningSink) (r rig.Result, err error) {
+	before, err := to.Look()
 	if err != nil {
 		return r, err
 	}
-	out, err := again(role, house, "-profile", profile).Output()
-	if err != nil {
+	if r, err = rig.TakeTurn(role, house, "-profile", profile); err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal(out, &r); err != nil {
-		return r, err
-	}
-	after, err := to.octets()
-	r.Octets = float64(after - before)
+	after, err := to.Look()
+	r.Octets = float64(after.Octets - before.Octets)
 	return r, err
 }
 
-// again starts this program once more, for another role.
-func again(role, house string, args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
-	// A client that knows nothing of us must trust the sink too.
-	cmd.Env = append(os.Environ(), roleVar+"="+role, houseVar+"="+house, "SSL_CERT_FILE="+filepath.Join(house, certificateFile))
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
-// A runningSink is the sink's process as this one sees it.
-type runningSink struct {
-	address string
-	in      io.WriteCloser
-	out     *bufio.Reader
-	wait    func() error
-}
-
-func startSink(house string) (*runningSink, error) {
-	cmd := again("sink", house)
-	in, err := cmd.StdinPipe()
+// contend takes a turn as the contender named role.
+func contend(role, house, profile string) error {
+	i := slices.IndexFunc(contenders, func(c contender) bool { return c.role == role })
+	if i < 0 {
+		return fmt.Errorf("no contender is named %s", role)
+	}
+	subs, err := rig.ReadBrowsers(filepath.Join(house, subscriptions))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out, err := cmd.StdoutPipe()
+	do, err := contenders[i].prepare(house, subs)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
+	if profile != "" {
+		profile = filepath.Join(profile, role+".pprof")
 	}
-	s := &runningSink{in: in, out: bufio.NewReader(out), wait: cmd.Wait}
-	s.address, err = s.line()
-	return s, err
-}
-
-// octets is how many the sink has received until now, TLS and HTTP/2 included.
-func (s *runningSink) octets() (int64, error) {
-	fmt.Fprintln(s.in)
-	line, err := s.line()
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseInt(line, 10, 64)
-}
-
-func (s *runningSink) line() (string, error) {
-	line, err := s.out.ReadString('\n')
-	return strings.TrimSpace(line), err
-}
-
-func (s *runningSink) stop() {
-	s.in.Close()
-	s.wait()
+	return rig.Turn(len(subs), do, profile)
 }

@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 	"text/tabwriter"
 
 	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/bench/rig"
 	"github.com/belfry-push/belfry/sender"
 )
 
 // report prints what the rounds have shown.
-func report(w io.Writer, results map[string][]result, messages int) error {
+func report(w io.Writer, results map[string][]rig.Result, messages int) error {
 	fmt.Fprintf(w, "Sending: %d messages of %d octets a turn, %d in flight, %d rounds, %s, %d processors\n\n",
-		messages, len(message.Payload), inFlight, len(results["native"]), runtime.Version(), runtime.NumCPU())
+		messages, len(message.Payload), rig.InFlight, len(results["native"]), runtime.Version(), runtime.NumCPU())
 
 	native, direct := results["native"], results["direct"]
 	fmt.Fprintf(w, "engine native takes %s the CPU of webpush-go used directly\n\n", ratios(native, direct))
@@ -36,7 +36,7 @@ func report(w io.Writer, results map[string][]result, messages int) error {
 	}
 
 	fmt.Fprintf(w, "\nsealing takes %s the floor, the key pair and the agreement that RFC 8291 demands for every message\n", ratios(results["seal"], results["floor"]))
-	least := make([]result, len(native))
+	least := make([]rig.Result, len(native))
 	for i := range least {
 		least[i].CPU = results["floor"][i].CPU + results["post"][i].CPU
 	}
@@ -51,11 +51,7 @@ func report(w io.Writer, results map[string][]result, messages int) error {
 
 // sampleBody is how long the body for a message of n octets is.
 func sampleBody(n int) (int, error) {
-	sub, err := newBrowser("https://fcm.googleapis.com")
-	if err != nil {
-		return 0, err
-	}
-	s, err := sub.Check(belfry.PushHosts{})
+	s, err := rig.NewBrowser(rig.FCM).Check(belfry.PushHosts{})
 	if err != nil {
 		return 0, err
 	}
@@ -63,30 +59,20 @@ func sampleBody(n int) (int, error) {
 	return len(body), err
 }
 
-func cpuOf(r result) float64       { return r.CPU }
-func perSecond(r result) float64   { return r.PerSecond }
-func allocations(r result) float64 { return r.Allocations }
-func octets(r result) float64      { return r.Octets }
+func cpuOf(r rig.Result) float64       { return r.CPU }
+func perSecond(r rig.Result) float64   { return r.PerSecond }
+func allocations(r rig.Result) float64 { return r.Allocations }
+func octets(r rig.Result) float64      { return r.Octets }
 
-func median(rs []result, of func(result) float64) float64 {
+func median(rs []rig.Result, of func(rig.Result) float64) float64 { return rig.Middle(all(rs, of)) }
+
+func all(rs []rig.Result, of func(rig.Result) float64) []float64 {
 	values := make([]float64, len(rs))
 	for i, r := range rs {
 		values[i] = of(r)
 	}
-	return middle(values)
-}
-
-func middle(values []float64) float64 {
-	slices.Sort(values)
-	n := len(values)
-	return (values[(n-1)/2] + values[n/2]) / 2
+	return values
 }
 
 // ratios says how the CPU of a compares with that of b in the same round.
-func ratios(a, b []result) string {
-	values := make([]float64, len(a))
-	for i := range a {
-		values[i] = a[i].CPU / b[i].CPU
-	}
-	return fmt.Sprintf("%.2f × (%.2f to %.2f)", middle(values), slices.Min(values), slices.Max(values))
-}
+func ratios(a, b []rig.Result) string { return rig.Ratio(all(a, cpuOf), all(b, cpuOf)) }

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/belfry-push/belfry/bench/rig"
 )
 
 const (
@@ -106,7 +108,7 @@ func newCrowd(ctx context.Context, server string, connected bool) (crowd, error)
 
 // registration is a request as a browser sends it.
 func registration(server string) ([]byte, error) {
-	body, err := json.Marshal(map[string]any{"subscription": newRow(), "channels": []string{"news"}, "locale": "en-GB", "timeZone": "Europe/London"})
+	body, err := json.Marshal(map[string]any{"subscription": rig.NewBrowser(rig.FCM), "channels": []string{"news"}, "locale": "en-GB", "timeZone": "Europe/London"})
 	if err != nil {
 		return nil, err
 	}

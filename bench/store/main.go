@@ -12,11 +12,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/belfry-push/belfry/bench/rig"
 )
 
 func main() {
@@ -40,14 +41,14 @@ func run(ctx context.Context, rows int, under string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := bench{ctx: ctx, dir: dir, binary: filepath.Join(dir, "belfry")}
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "github.com/belfry-push/belfry/cmd/belfry").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w: %s", err, out)
+	b := bench{ctx: ctx, dir: dir}
+	if b.binary, err = rig.Build(ctx, dir); err != nil {
+		return err
 	}
-	fmt.Printf("%d CPUs, load %s\n", runtime.NumCPU(), load())
+	fmt.Printf("%d CPUs, load %s\n", runtime.NumCPU(), rig.Load())
 	began := time.Now()
 	b.file = filepath.Join(dir, "rows.ndjson")
-	if err := writeRows(b.file, rows); err != nil {
+	if err := rig.WriteBrowsers(b.file, rig.FCM, rows); err != nil {
 		return err
 	}
 	fmt.Printf("made %d rows, each with a key pair and an endpoint of its own, in %.1f s\n\n", rows, time.Since(began).Seconds())
@@ -72,8 +73,14 @@ func run(ctx context.Context, rows int, under string) error {
 type bench struct {
 	ctx    context.Context
 	dir    string
-	binary string
+	binary rig.Binary
 	file   string // to import from
+}
+
+// serve starts a server on the data directory name. One address may register ten
+// times a minute, and all our visitors have one.
+func (b bench) serve(name string) (*rig.Server, error) {
+	return b.binary.Serve(b.ctx, filepath.Join(b.dir, name), "--register-limit", "off")
 }
 
 // A result is what was seen of a store with so many rows.
@@ -81,8 +88,8 @@ type result struct {
 	rows   int           // imported
 	took   time.Duration // the import, as whoever typed it sees it
 	busy   time.Duration // the server's CPU time for it
-	peak   memory        // of the server while it imports
-	end    memory        // and after it
+	peak   rig.Memory    // of the server while it imports
+	end    rig.Memory    // and after it
 	octets int64         // of the file
 	crowds crowds
 	ready  []time.Duration // from the start of the server to its first word
@@ -97,48 +104,42 @@ func (b bench) measure(rows int) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	if err := r.importRows(b, s); err != nil {
 		return r, err
 	}
-	if r.crowds, err = register(b.ctx, s.url); err != nil {
+	if r.crowds, err = register(b.ctx, s.URL); err != nil {
 		return r, err
 	}
 	for range 5 {
-		if err := s.stop(); err != nil {
+		if err := s.Stop(); err != nil {
 			return r, err
 		}
 		if s, err = b.serve(fmt.Sprint(rows)); err != nil {
 			return r, err
 		}
-		r.ready = append(r.ready, s.ready)
+		r.ready = append(r.ready, s.Ready)
 	}
-	if err := s.stop(); err != nil {
+	if err := s.Stop(); err != nil {
 		return r, err
 	}
-	return r, r.readRows(b.ctx, s.database())
+	return r, r.readRows(b.ctx, s.Database())
 }
 
 // importRows runs the command that an operator would.
-func (r *result) importRows(b bench, s *server) error {
+func (r *result) importRows(b bench, s *rig.Server) error {
 	file := filepath.Join(b.dir, "import.ndjson")
-	if err := head(b.file, file, r.rows); err != nil {
+	if err := rig.Head(b.file, file, r.rows); err != nil {
 		return err
 	}
 	defer os.Remove(file)
-	watch, idle := watchMemory(s.pid()), cpuOf(s.pid())
+	watch, idle := rig.WatchMemory(s.PID()), rig.CPUOf(s.PID())
 	began := time.Now()
-	out, err := exec.CommandContext(b.ctx, b.binary, "subscriptions", "import", file, "--data", s.dir, "--channel", "news").CombinedOutput()
+	err := s.Import(b.ctx, file, r.rows)
 	r.took = time.Since(began)
 	r.peak, r.end = watch()
-	r.busy = cpuOf(s.pid()) - idle
-	if err != nil {
-		return fmt.Errorf("import: %w: %s", err, out)
-	}
-	if want := fmt.Sprintf("imported %d, updated 0, refused 0\n", r.rows); string(out) != want {
-		return fmt.Errorf("import said %q, not %q", out, want)
-	}
-	return nil
+	r.busy = rig.CPUOf(s.PID()) - idle
+	return err
 }
 
 // crowds registers visitors with an empty store.
@@ -147,6 +148,6 @@ func (b bench) crowds(int) (c crowds, err error) {
 	if err != nil {
 		return c, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	return register(b.ctx, s.url)
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	return register(b.ctx, s.URL)
 }

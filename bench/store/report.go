@@ -6,6 +6,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/belfry-push/belfry/bench/rig"
 )
 
 // print sets the two sizes side by side. The last column is the larger by the smaller.
@@ -20,9 +22,9 @@ func print(small, large result, empty crowds) {
 	fmt.Fprintf(out, "rows\t%d\t%d\tratio\t\n", small.rows, large.rows)
 	both("import, rows/s", "%.0f", func(r result) float64 { return float64(r.rows) / r.took.Seconds() })
 	both("server's CPU time for it, µs a row", "%.1f", func(r result) float64 { return float64(r.busy.Microseconds()) / float64(r.rows) })
-	both("server's own memory at most, MB", "%.0f", func(r result) float64 { return mega(r.peak.own) })
-	both("own memory after the import, MB", "%.0f", func(r result) float64 { return mega(r.end.own) })
-	both("the file's mapped pages at most, MB", "%.0f", func(r result) float64 { return mega(r.peak.mapped) })
+	both("server's own memory at most, MB", "%.0f", func(r result) float64 { return mega(r.peak.Own) })
+	both("own memory after the import, MB", "%.0f", func(r result) float64 { return mega(r.end.Own) })
+	both("the file's mapped pages at most, MB", "%.0f", func(r result) float64 { return mega(r.peak.Mapped) })
 	both("octets a row in the file", "%.0f", func(r result) float64 { return float64(r.octets) / float64(r.rows+registering) })
 	both("iteration, rows/s (best of 5)", "%.0f", func(r result) float64 { return float64(r.rows+registering) / slices.Min(r.read).Seconds() })
 	both("iteration, rows/s (worst of 5)", "%.0f", func(r result) float64 { return float64(r.rows+registering) / slices.Max(r.read).Seconds() })
@@ -44,7 +46,7 @@ func print(small, large result, empty crowds) {
 	} {
 		fmt.Fprintf(out, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t\n", c.what, ms(c.at(.5)), ms(c.at(.99)), ms(c.at(1)), ms(c.all))
 	}
-	fmt.Fprintf(out, "the middle of %d crowds by p99, of %d where they connect; each wait ends with the answer, after the fsync; visitors share the machine with the server; load now %s\n", connected, strangers, load())
+	fmt.Fprintf(out, "the middle of %d crowds by p99, of %d where they connect; each wait ends with the answer, after the fsync; visitors share the machine with the server; load now %s\n", connected, strangers, rig.Load())
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bufio"
@@ -11,28 +11,23 @@ import (
 	"os"
 	"runtime"
 	"sync"
+
+	"github.com/belfry-push/belfry"
 )
 
-// A row is a PushSubscription as a browser gives it.
-type row struct {
-	Endpoint string `json:"endpoint"`
-	Expires  any    `json:"expirationTime"`
-	Keys     struct {
-		P256dh string `json:"p256dh"`
-		Auth   string `json:"auth"`
-	} `json:"keys"`
-}
+// FCM is the push service of Chrome's subscriptions.
+const FCM = "https://fcm.googleapis.com"
 
-// newRow makes a subscription with a key of its own. Its endpoint is as long as
-// those that Chrome gets from FCM, 188 octets.
-func newRow() (r row) {
+// NewBrowser makes a subscription with a key of its own at a push service. Its
+// endpoint's path is as long as those that Chrome gets from FCM.
+func NewBrowser(origin string) (sub belfry.PushSubscription) {
 	key, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		panic(err) // crypto/rand never fails
 	}
-	r.Endpoint = "https://fcm.googleapis.com/fcm/send/" + noise(8)[:11] + ":APA91b" + noise(101)[:134]
-	r.Keys.P256dh, r.Keys.Auth = base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()), noise(16)
-	return r
+	sub.Endpoint = origin + "/fcm/send/" + noise(8)[:11] + ":APA91b" + noise(101)[:134]
+	sub.Keys.P256dh, sub.Keys.Auth = base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()), noise(16)
+	return sub
 }
 
 func noise(octets int) string {
@@ -41,8 +36,9 @@ func noise(octets int) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// writeRows writes n rows as import reads them, on all CPUs, since keys take a while.
-func writeRows(name string, n int) error {
+// WriteBrowsers writes n subscriptions as import reads them, on all CPUs, since
+// keys take a while.
+func WriteBrowsers(name, origin string, n int) error {
 	f, err := os.Create(name)
 	if err != nil {
 		return err
@@ -57,7 +53,7 @@ func writeRows(name string, n int) error {
 			for rows := range pieces {
 				var text []byte
 				for range rows {
-					line, _ := json.Marshal(newRow()) // strings alone always do
+					line, _ := json.Marshal(NewBrowser(origin)) // strings alone always do
 					text = append(append(text, line...), '\n')
 				}
 				mu.Lock()
@@ -74,8 +70,28 @@ func writeRows(name string, n int) error {
 	return errors.Join(out.Flush(), f.Close())
 }
 
-// head copies the first n lines of a file.
-func head(from, to string, n int) error {
+// ReadBrowsers reads what WriteBrowsers has written.
+func ReadBrowsers(name string) (subs []belfry.PushSubscription, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	for lines := json.NewDecoder(f); ; {
+		var sub belfry.PushSubscription
+		switch err := lines.Decode(&sub); err {
+		case nil:
+			subs = append(subs, sub)
+		case io.EOF:
+			return subs, nil
+		default:
+			return nil, err
+		}
+	}
+}
+
+// Head copies the first n lines of a file.
+func Head(from, to string, n int) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err

@@ -1,53 +1,40 @@
 //go:build linux
 
-package main
+package rig
 
 import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/pprof"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// inFlight is how many messages are under way at a time: as many as a broadcast
+// InFlight is how many messages are under way at a time: as many as a broadcast
 // sends to one push service.
-const inFlight = 128
+const InFlight = 128
 
-// A result is what one message of a turn has cost.
-type result struct {
+// A Result is what one message of a turn has cost.
+type Result struct {
 	CPU         float64 // microseconds of the whole process, user and system
 	PerSecond   float64
 	Allocations float64
 	Octets      float64 // on the wire
 }
 
-// contend takes a turn as the contender named role and prints the result.
-func contend(role, house, profile string) error {
-	i := slices.IndexFunc(contenders, func(c contender) bool { return c.role == role })
-	if i < 0 {
-		return fmt.Errorf("no contender is named %s", role)
-	}
-	subs, err := readSubscriptions(house)
-	if err != nil {
-		return err
-	}
-	do, err := contenders[i].prepare(house, subs)
-	if err != nil {
-		return err
-	}
+// Turn does n messages, InFlight at a time, and prints the result for the
+// process that asked for it. With profile it writes a CPU profile there.
+func Turn(n int, do Job, profile string) error {
 	// The first message opens the connection; what a broadcast costs are the others.
 	if err := do(0); err != nil {
 		return err
 	}
 	if profile != "" {
-		file, err := os.Create(filepath.Join(profile, role+".pprof"))
+		file, err := os.Create(profile)
 		if err != nil {
 			return err
 		}
@@ -55,15 +42,23 @@ func contend(role, house, profile string) error {
 		pprof.StartCPUProfile(file)
 		defer pprof.StopCPUProfile()
 	}
-	r, err := measure(len(subs), do)
+	r, err := measure(n, do)
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// measure does n messages, inFlight at a time.
-func measure(n int, do job) (result, error) {
+// TakeTurn lets a process play a part that is a Turn, and returns its result.
+func TakeTurn(role, house string, args ...string) (r Result, err error) {
+	out, err := Again(role, house, args...).Output()
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(out, &r)
+}
+
+func measure(n int, do Job) (Result, error) {
 	var next, failed atomic.Int64
 	var first error // of those that failed
 	var once sync.Once
@@ -72,7 +67,7 @@ func measure(n int, do job) (result, error) {
 	runtime.ReadMemStats(&before)
 	used, began := cpu(), time.Now()
 	var all sync.WaitGroup
-	for range inFlight {
+	for range InFlight {
 		all.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				if err := do(int(i)); err != nil {
@@ -86,9 +81,9 @@ func measure(n int, do job) (result, error) {
 	took, used := time.Since(began), cpu()-used
 	runtime.ReadMemStats(&after)
 	if first != nil {
-		return result{}, fmt.Errorf("%d of %d messages failed, one with: %w", failed.Load(), n, first)
+		return Result{}, fmt.Errorf("%d of %d messages failed, one with: %w", failed.Load(), n, first)
 	}
-	return result{
+	return Result{
 		CPU:         float64(used.Nanoseconds()) / 1e3 / float64(n),
 		PerSecond:   float64(n) / took.Seconds(),
 		Allocations: float64(after.Mallocs-before.Mallocs) / float64(n),
