@@ -162,7 +162,7 @@ func (a *attempt) begin(l *lane) (slowed int, ok bool) {
 		if wait <= 0 {
 			return slowed, true
 		}
-		if state, _, _ := l.look(now); state != open && a.run.Message.Lifetime() == 0 {
+		if state, _, _, _ := l.look(now); state != open && a.run.Message.Lifetime() == 0 {
 			return 0, false
 		}
 		timer := time.NewTimer(wait)

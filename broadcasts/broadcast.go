@@ -156,18 +156,17 @@ func (p *Progress) finish(now time.Time) {
 	p.Counts.Pending = 0
 }
 
-// measure says how fast the broadcast goes since a moment at which so many rows
-// were settled, and when it will be done, which is at its deadline at the latest.
-// From now on it settles at most so many rows a second.
-func (p *Progress) measure(now, since time.Time, before int, deadline time.Time, most float64) {
-	elapsed := now.Sub(since).Seconds()
-	settled := float64(p.Counts.Targets - p.Counts.Pending - before)
-	if elapsed <= 0 || settled == 0 {
+// measure says how fast the broadcast goes, and when it will be done, which is at
+// its deadline at the latest. Its push services let it settle so many rows a
+// second at most, after that wait.
+func (p *Progress) measure(now time.Time, g *gauge, deadline time.Time, most float64, wait time.Duration) {
+	pace := g.read(now, p.Counts.Targets-p.Counts.Pending, most, wait)
+	if pace <= 0 || math.IsInf(pace, 1) {
 		return
 	}
-	p.Pace = math.Round(10*settled/elapsed) / 10
-	left := min(float64(p.Counts.Pending)/min(settled/elapsed, most), max(deadline.Sub(now), 0).Seconds())
-	eta := now.Add(time.Duration(left * float64(time.Second))).Truncate(time.Millisecond)
+	p.Pace = math.Round(10*pace) / 10
+	left := min(wait.Seconds()+float64(p.Counts.Pending)/pace, max(deadline.Sub(now), 0).Seconds())
+	eta := now.Add(seconds(left)).Truncate(time.Millisecond)
 	p.ETA = &eta
 }
 

@@ -145,9 +145,9 @@ func (c *committer) commit(batch []entry) {
 	}
 	changes := make([]Change, 0, len(touched))
 	for r := range touched {
-		most := c.look(r)
+		most, wait := c.look(r)
 		if r.progress.State == Running {
-			r.progress.measure(now, r.since, r.before, r.Deadline, most)
+			r.progress.measure(now, &r.gauge, r.Deadline, most, wait)
 		}
 		changes = append(changes, Change{Broadcast{r.Launch, r.progress, r.course}, r.rows.changed})
 	}
@@ -166,20 +166,22 @@ func (c *committer) commit(batch []entry) {
 }
 
 // look says how it stands with the push services of a broadcast, and returns how
-// many rows a second they let us settle that have any left.
-func (c *committer) look(r *run) (most float64) {
+// many rows a second they let us settle that have any left, and when they do.
+func (c *committer) look(r *run) (most float64, wait time.Duration) {
+	wait = math.MaxInt64
 	for i := range r.progress.Hosts {
 		h := &r.progress.Hosts[i]
 		var limit float64
-		h.State, h.Reason, limit = c.lanes.look(h.Host)
+		var closed time.Duration
+		h.State, h.Reason, limit, closed = c.lanes.look(h.Host)
 		if r.pager.busy(hostID(h.Host)) {
-			most += limit
+			most, wait = most+limit, min(wait, closed)
 		}
 	}
 	if most == 0 {
-		return math.Inf(1)
+		return math.Inf(1), 0
 	}
-	return most
+	return most, wait
 }
 
 // write commits, and tries again until it has, since these verdicts are known

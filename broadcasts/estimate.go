@@ -130,3 +130,45 @@ func climb(n, full float64) time.Duration {
 }
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
+
+const (
+	// tooSoon is after what time it is seen how fast a broadcast goes that was
+	// slowed down; until then it is believed to go as fast as it is let.
+	tooSoon = 5 * time.Second
+
+	// recently is what is said of the pace rests on: at least so much time, and
+	// twice as much at most.
+	recently = 2 * time.Minute
+)
+
+// A gauge says how fast a broadcast goes now. What it did before its push
+// services slowed it down says nothing of that; nor does what they let it do at
+// one moment, which swings around a limit that has to be found by trying.
+type gauge struct {
+	since  time.Time // from when on it counts
+	before int       // rows that were settled then
+	most   float64   // how many a second there could be, when it was read last
+	slowed float64   // how many a second there could be from then on, at most; 0 where nobody has slowed it down
+}
+
+// read returns how many rows a second are settled, of which so many are by now,
+// where so many a second may be, after that wait.
+func (g *gauge) read(now time.Time, settled int, most float64, wait time.Duration) float64 {
+	elapsed, n := now.Sub(g.since), float64(settled-g.before)
+	pace := 0.0
+	if elapsed > 0 {
+		pace = n / elapsed.Seconds()
+	}
+	first := g.slowed == 0 && most < g.most
+	g.most = most
+	switch {
+	case first, pace > 2*most:
+		g.since, g.before, g.slowed = now.Add(wait), settled, min(pace, most)
+		return g.slowed
+	case g.slowed > 0 && elapsed < tooSoon:
+		return min(g.slowed, most)
+	case elapsed > 2*recently:
+		g.since, g.before = g.since.Add(elapsed/2), g.before+int(n/2)
+	}
+	return pace
+}

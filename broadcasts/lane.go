@@ -107,14 +107,14 @@ func (ls *lanes) rest() {
 	}
 }
 
-// look says how it stands with a push service, and how many attempts it lets
-// begin in a second.
-func (ls *lanes) look(host string) (state, reason string, limit float64) {
+// look says how it stands with a push service, how many attempts it lets begin in
+// a second, and in what time.
+func (ls *lanes) look(host string) (state, reason string, limit float64, wait time.Duration) {
 	ls.mu.Lock()
 	l := ls.all[host]
 	ls.mu.Unlock()
 	if l == nil {
-		return open, "", math.Inf(1)
+		return open, "", math.Inf(1), 0
 	}
 	return l.look(time.Now())
 }
@@ -166,14 +166,14 @@ func (l *lane) begin(now time.Time) (slowed int, wait time.Duration) {
 }
 
 // look says how it stands with the lane.
-func (l *lane) look(now time.Time) (state, reason string, limit float64) {
+func (l *lane) look(now time.Time) (state, reason string, limit float64, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	state, reason = l.state(now)
 	if limit = float64(l.limiter.Limit()); limit == float64(rate.Inf) {
 		limit = math.Inf(1)
 	}
-	return state, reason, limit
+	return state, reason, limit, max(0, l.until.Sub(now))
 }
 
 func (l *lane) state(now time.Time) (state, reason string) {
@@ -371,7 +371,7 @@ func (p *pace) count(throttled bool, slowed int) (tooFast bool) {
 // since an outcome, and the operator, once for each time and not for each of a
 // million rows (WP-65). To be asked to slow down is no news.
 func (e *Engine) tell(l *lane, state string, o belfry.Outcome) {
-	_, why, _ := l.look(time.Now())
+	_, why, _, _ := l.look(time.Now())
 	level, text := slog.LevelWarn, "a push service refuses us; its rows wait"
 	switch {
 	case state == open:

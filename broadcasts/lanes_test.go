@@ -3,6 +3,7 @@ package broadcasts_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"testing"
@@ -224,10 +225,14 @@ func TestThrottled(t *testing.T) {
 				if share := float64(limit.refused) / float64(limit.asked); share > 0.05 {
 					t.Errorf("%d of %d were refused", limit.refused, limit.asked)
 				}
-				if first := foreseen[0]; tt.host != "push.example" && (first < took*8/10 || first > took*12/10) {
-					t.Errorf("after a minute it was to take %v and it took %v", first, took)
+				furthest := 0.0
+				for _, f := range foreseen {
+					furthest = max(furthest, math.Abs(1-float64(f)/float64(took)))
 				}
-				t.Logf("%d of %d refused, took %v, foreseen after a minute %v", limit.refused, limit.asked, took, foreseen[0])
+				if furthest > 0.2 {
+					t.Errorf("from a minute on it was to take %v, and it took %v", foreseen, took)
+				}
+				t.Logf("%d of %d refused, took %v, foreseen after a minute %v, and at worst %.0f %% wrong from then on", limit.refused, limit.asked, took, foreseen[0], 100*furthest)
 			})
 		})
 	}
@@ -297,8 +302,14 @@ func TestBreaker(t *testing.T) {
 		if tenth, next := sent[9].at.Sub(start), sent[10].at.Sub(sent[9].at); tenth > 10*time.Second || next < time.Second {
 			t.Errorf("the tenth after %v, the next %v later", tenth, next)
 		}
-		if last.Counts.Failed != 500 || last.Finished.Sub(start) > 45*time.Second {
-			t.Errorf("%+v after %v", last.Counts, last.Finished.Sub(start))
+		soon := 0 // asked at once when it answers; only those wait longer that were asked often before
+		for _, s := range sent {
+			if at := s.at.Sub(start); at > 30*time.Second && at < 40*time.Second {
+				soon++
+			}
+		}
+		if last.Counts.Failed != 500 || soon < 450 {
+			t.Errorf("%+v, %d of them within ten seconds", last.Counts, soon)
 		}
 	})
 }
@@ -378,6 +389,79 @@ func TestManyHosts(t *testing.T) {
 			t.Errorf("%+v", last.Counts)
 		}
 	})
+}
+
+// Whoever stands behind the rows of a push service that does not answer is not
+// kept waiting by them, whether these are a page or ten (REL-04, REL-17).
+func TestBehindASilentHost(t *testing.T) {
+	took := func(silent int) (took time.Duration) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBell(t)
+			b.post.slow["silent.example"] = 10 * time.Second
+			b.post.slow["awake.example"] = 50 * time.Millisecond
+			b.people.join(silent, "silent.example")
+			b.people.join(2000, "awake.example")
+			start := time.Now()
+			b.end(b.hello(time.Hour).ID)
+			for _, s := range b.post.to("") {
+				if s.host == "awake.example" {
+					took = max(took, s.at.Sub(start))
+				}
+			}
+		})
+		return took
+	}
+	alone := took(0)
+	for _, silent := range []int{1, 256, 2560} {
+		if behind := took(silent); behind > alone*11/10 {
+			t.Errorf("behind %d it took %v, and alone %v", silent, behind, alone)
+		}
+	}
+}
+
+// Rows are parked for the sake of others behind them. Where there are none, or
+// where it is the operator's rate that keeps them, they wait in the audience.
+func TestNothingIsParkedInVain(t *testing.T) {
+	rate := 10
+	for name, tt := range map[string]struct {
+		slow time.Duration
+		rate *int
+		host string // of every second row
+	}{
+		"one that is slow":     {9 * time.Second, nil, "push.example"},
+		"the operator's rate":  {0, &rate, "push.example"},
+		"the same, with two":   {0, &rate, "other.example"},
+		"two that are as slow": {9 * time.Second, nil, "other.example"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBell(t)
+				for range 2500 {
+					b.people.join(1, "push.example")
+					b.people.join(1, tt.host)
+				}
+				b.post.slow["push.example"], b.post.slow[tt.host] = tt.slow, tt.slow
+				launched := b.request(broadcasts.Request{Message: hello(time.Hour), Audience: everybody, Options: broadcasts.Options{Rate: tt.rate}})
+				for range 60 {
+					time.Sleep(time.Second)
+					open, err := b.journal.Open(t.Context(), launched.ID)
+					if err != nil {
+						t.Fatal(err)
+					}
+					sum := 0
+					for _, n := range open {
+						sum += n
+					}
+					if sum > 2*256 {
+						t.Fatalf("%d rows are open", sum)
+					}
+				}
+				if last := b.end(launched.ID); last.Counts.Accepted != 5000 {
+					t.Errorf("%+v", last.Counts)
+				}
+			})
+		})
+	}
 }
 
 // However large the audience and however dead its push services, only so many

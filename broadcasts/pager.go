@@ -23,9 +23,10 @@ const (
 	moment = time.Second
 
 	// patience is how long the pager waits for room when no push service that it
-	// knows has any. Then it reads on and parks what it reads: behind the rows of
-	// one that is dead may be those of others.
-	patience = time.Second
+	// knows has any. Then it looks whether there are rows of others behind those of
+	// one that is dead or slow. Half of 100 ms is what a push service takes to
+	// answer on a good day, and nothing beside what a broadcast takes.
+	patience = 50 * time.Millisecond
 
 	never = math.MaxInt64 // a turn that does not come
 )
@@ -40,6 +41,10 @@ type pager struct {
 	at   Course
 	done bool      // the whole audience was passed
 	fed  time.Time // when rows were last read because there was room for them
+
+	looked belfry.Position // the rows up to here were looked at, or passed
+	blind  bool            // there is nothing behind them
+	reach  belfry.Position // up to here rows are parked where there is no room for them, since there is for the one here
 
 	mu    sync.Mutex // guards what follows
 	lines map[HostID]*line
@@ -123,20 +128,22 @@ func (p *pager) unfinished() bool {
 	return !p.done
 }
 
-// advance reads the next rows of the audience while any push service has room:
-// so nothing is parked where there is only one and it takes them. It passes at
-// most as many as there were targets: a row that was there before the launch and
-// joined its channel after it was not meant.
+// advance reads the next rows of the audience while any push service has room,
+// or those before a row for which there is: so nothing is parked where there is
+// only one push service. It passes at most as many as there were targets: a row
+// that was there before the launch and joined its channel after it was not meant.
 func (p *pager) advance() (moved bool, err error) {
 	r, read := p.run, time.Now()
 	limit := p.appetite()
 	switch {
-	case p.done || limit == 0 && read.Sub(p.fed) < patience:
+	case p.done:
 		return false, nil
-	case limit == 0:
+	case limit > 0:
+		p.fed = read
+	case p.at.After < p.reach:
 		limit = pageSize
 	default:
-		p.fed = read
+		return p.lookAhead(read)
 	}
 	rows, next, last, err := r.engine.Audience.Page(r.flight, r.Audience, p.at.After, r.Until, min(limit, r.batch-p.at.Handed))
 	if err != nil {
@@ -156,6 +163,36 @@ func (p *pager) advance() (moved bool, err error) {
 		a := &attempt{run: r, at: firstTurn(row), row: row, read: read}
 		if !p.admit(a) {
 			p.park(a.at)
+		}
+	}
+	return true, nil
+}
+
+// lookAhead looks for a row for which there is room, a page at a time, once no
+// push service had any for a while. It writes nothing and no row is looked at
+// twice, so that a broadcast to one slow push service costs little more by it.
+func (p *pager) lookAhead(now time.Time) (moved bool, err error) {
+	r := p.run
+	switch {
+	case p.blind:
+		return false, nil
+	case r.limiter.Tokens() < 0: // rows wait for the operator's rate, which more rows would not raise
+		p.fed = now
+		return false, nil
+	case now.Sub(p.fed) < patience:
+		return false, nil
+	}
+	rows, next, last, err := r.engine.Audience.Page(r.flight, r.Audience, max(p.looked, p.at.After), r.Until, pageSize)
+	if err != nil {
+		return false, err
+	}
+	p.looked, p.blind = next, last
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, row := range rows {
+		if l := p.lines[hostID(row.Host())]; l == nil || p.hungry(l) {
+			p.looked, p.blind, p.reach = row.Seq, false, row.Seq
+			break
 		}
 	}
 	return true, nil
@@ -334,7 +371,7 @@ func (p *pager) wait() bool {
 		return false
 	}
 	wait := time.Duration(due - p.run.now())
-	if !p.done {
+	if !p.done && !p.blind {
 		wait = min(wait, patience-time.Since(p.fed))
 	}
 	timer := time.NewTimer(wait)

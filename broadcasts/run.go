@@ -23,8 +23,7 @@ type run struct {
 	late     chan struct{}  // closed at the deadline; never where it is now or never
 	batch    int            // how many rows to hand out
 	again    bool           // it goes on with what an earlier run began
-	since    time.Time      // from when on its pace counts
-	before   int            // rows that were settled then
+	gauge    gauge          // how fast it goes; the committer's own
 	waiting  bool           // for the moment to start; guarded by engine.mu once it runs
 	limiter  *rate.Limiter  // of rows that begin
 	pager    *pager         // brings rows into memory
@@ -57,7 +56,7 @@ func newRun(e *Engine, b Broadcast, open map[HostID]int, payloads map[string][]b
 	left := min(b.Deadline.Sub(now), b.Message.Lifetime()) // a clock that was set back must not make it longer
 	r := &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(),
 		began: time.Now(), wall: now, late: make(chan struct{}), batch: b.batch(), done: make(chan struct{}),
-		since: stamp(now), before: b.Counts.Targets - b.Counts.Pending, waiting: b.State == Scheduled, limiter: b.limiter(),
+		gauge: gauge{since: stamp(now), before: b.Counts.Targets - b.Counts.Pending}, waiting: b.State == Scheduled, limiter: b.limiter(),
 		progress: b.Progress, course: b.Course, rows: newOpenRows(), changed: make(chan struct{})}
 	r.deadline = r.began.Add(left)
 	r.pager, r.jury = newPager(r, b.Course, open), newJury(b.Hosts)

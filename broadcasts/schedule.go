@@ -100,7 +100,7 @@ func (r *run) await() bool {
 	}
 	now := stamp(e.Now())
 	late := r.tooLate(now)
-	r.deadline, r.since = time.Now().Add(min(r.Deadline.Sub(now), r.Message.Lifetime())), now
+	r.deadline, r.gauge.since = time.Now().Add(min(r.Deadline.Sub(now), r.Message.Lifetime())), now
 	e.committer.hand(entry{run: r, last: late, change: func(time.Time) {
 		if late {
 			r.progress.cancelRest(ReasonTooLate, now)
