@@ -36,6 +36,9 @@ var workshop string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if workshop = os.Getenv(ownNetwork); workshop != "" {
+		os.Exit(m.Run())
+	}
 	var err error
 	if workshop, err = os.MkdirTemp("", "belfry-faults"); err != nil {
 		panic(err)
@@ -48,6 +51,9 @@ func TestMain(m *testing.M) {
 // build makes the program from this source, once: with the race detector in it,
 // which shows in its exit code, but as it is released where figures are wanted.
 var build = sync.OnceValue(func() error {
+	if os.Getenv(ownNetwork) != "" {
+		return nil // it is made
+	}
 	args := []string{"build", "-buildvcs=false", "-o", workshop}
 	if !*full {
 		args = append(args, "-race")

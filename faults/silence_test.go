@@ -81,12 +81,23 @@ func TestSilence(t *testing.T) {
 // accepted is how many rows of a broadcast a push service has accepted, as the API tells.
 func (s *server) accepted(id string, p *pushService) int {
 	s.t.Helper()
-	for _, h := range s.show(id).Hosts {
+	return share(s.show(id), p).Accepted
+}
+
+// reason is why a push service is not open, as the API tells; empty where it is.
+func (s *server) reason(id string, p *pushService) string {
+	s.t.Helper()
+	return share(s.show(id), p).Reason
+}
+
+// share is a push service's share of a broadcast.
+func share(b broadcasts.Broadcast, p *pushService) broadcasts.Host {
+	for _, h := range b.Hosts {
 		if "https://"+h.Host == p.url || h.Host == p.host() {
-			return h.Accepted
+			return h
 		}
 	}
-	return 0
+	return broadcasts.Host{}
 }
 
 var anonymous = regexp.MustCompile(`RssAnon:\s+(\d+) kB`)

@@ -193,6 +193,23 @@ func (s *Service) scriptOverHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// limitOverHTTP is POST /pushtest/limit.
+func (s *Service) limitOverHTTP(w http.ResponseWriter, r *http.Request) {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10))
+	d.DisallowUnknownFields()
+	var l Limit
+	err := d.Decode(&l)
+	if err == nil {
+		err = l.check()
+	}
+	if err != nil {
+		complain(w, http.StatusBadRequest, fmt.Errorf("the limit is not of its form: %w", err))
+		return
+	}
+	s.Limit(l)
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // complain answers a wrong call of the control interface.
 func complain(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/problem+json")

@@ -142,6 +142,19 @@ func TestControlScripts(t *testing.T) {
 	}
 }
 
+func TestControlLimits(t *testing.T) {
+	service, site := pushtest.NewMemoryService(t), newSite(t)
+	sub := service.Subscribe("")
+	if status, text := call(t, service, "POST", "/pushtest/limit", `{"perMinute":1,"retryAfter":"unsaid"}`); status != 204 {
+		t.Fatalf("answered %d %s", status, text)
+	}
+	for _, want := range []int{201, 429} {
+		if a := do(t, service.Client(), site.request(t, sub, "hi")); a.status != want {
+			t.Errorf("answer %+v, want %d", a, want)
+		}
+	}
+}
+
 // Each wrong call says what is wrong with it, and changes nothing.
 func TestControlRefuses(t *testing.T) {
 	service := pushtest.NewMemoryService(t)
@@ -158,6 +171,9 @@ func TestControlRefuses(t *testing.T) {
 		{"POST", "/pushtest/answers", `{"answers":[{"status":99}]}`, "answers[0]"},
 		{"POST", "/pushtest/answers", `{"answers":[{},{"fault":"fire"}]}`, "answers[1]"},
 		{"POST", "/pushtest/answers", `{"answers":[{"delayMs":-1}]}`, "answers[0]"},
+		{"POST", "/pushtest/limit", `{"perMinute":-1}`, "perMinute"},
+		{"POST", "/pushtest/limit", `{"perMinute":1,"retryAfter":"soon"}`, "retryAfter"},
+		{"POST", "/pushtest/limit", `{"perHour":1}`, "perHour"},
 	} {
 		status, text := call(t, service, tt.method, tt.path, tt.body)
 		if status != 400 || !strings.Contains(text, tt.want) {

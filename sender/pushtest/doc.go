@@ -7,7 +7,7 @@
 // refuses, with autopush's status and JSON, and says in more_info what is wrong.
 // It can read the messages to subscriptions that it minted itself
 // ([Service.Subscribe]), writes down all it received ([Service.Received]), and
-// fails on demand ([Service.Answer]).
+// fails on demand ([Service.Answer]), or takes only so many a minute ([Service.Limit]).
 //
 // It is a tool for development. It has no accounts and shows everything to
 // whoever can reach it, so let it listen on a loopback address only. It imports
@@ -39,6 +39,8 @@
 //	POST   /pushtest/answers
 //	       {"endpoint":"…","answers":[{"status":429,"header":{"Retry-After":"7"},"body":"…","delayMs":5,"fault":"reset"},{}]}
 //	       scripts an endpoint, or all of them without "endpoint"
+//	POST   /pushtest/limit
+//	       {"perMinute":1000,"retryAfter":"date"} limits the whole service; see Limit
 //
 // Pages have no access to these: a request with an Origin, or for a host that is
 // not this one, is refused.

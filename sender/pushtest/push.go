@@ -54,6 +54,9 @@ func (s *Service) push(w http.ResponseWriter, r *http.Request) {
 	if bad == nil {
 		bad = req.checkBody()
 	}
+	if bad == nil {
+		bad = s.bucket.take(s.now())
+	}
 	if bad != nil {
 		req.Status, req.Reason, req.Fault = bad.status, bad.reason, bad.detail
 		s.ledger.note(*req.Received)

@@ -70,6 +70,7 @@ type Service struct {
 	hosts     belfry.PushHosts
 	ledger    ledger
 	tokens    tokenCache
+	bucket    bucket
 
 	mu       sync.Mutex               // guards what follows, and every subscription and browser in it
 	subs     map[string]*subscription // by token; ended ones too, to answer 410
@@ -305,6 +306,7 @@ func (s *Service) handler() *http.ServeMux {
 	mux.HandleFunc("DELETE /pushtest/ledger", s.local(s.clearLedger))
 	mux.HandleFunc("GET /pushtest/summary", s.local(s.showSummary))
 	mux.HandleFunc("POST /pushtest/answers", s.local(s.scriptOverHTTP))
+	mux.HandleFunc("POST /pushtest/limit", s.local(s.limitOverHTTP))
 	return mux
 }
 
