@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -143,6 +144,10 @@ func (s *Server) ordered(order func(ctx context.Context, id string) (broadcasts.
 // is let go, and asks again (SEC-45).
 const writeWithin = 5 * time.Second
 
+// beat is how often a stream says that it is still there. Proxies cut one that
+// says nothing for 60 s (REL-26).
+const beat = 15 * time.Second
+
 // watchBroadcast streams a broadcast's progress over server-sent events, from
 // how it stands to its end.
 func (s *Server) watchBroadcast(c *gin.Context) error {
@@ -151,32 +156,67 @@ func (s *Server) watchBroadcast(c *gin.Context) error {
 	}
 	s.counts.watchers.Inc()
 	defer s.counts.watchers.Dec()
-	out := http.NewResponseController(c.Writer)
 	c.Header("Content-Type", "text/event-stream; charset=utf-8")
 	c.Header("Cache-Control", "no-store, no-transform")
 	c.Header("X-Accel-Buffering", "no")
-	for b, err := range s.Broadcasts.Watch(c.Request.Context(), c.Param("id")) {
+	ctx, stop := context.WithCancel(c.Request.Context())
+	events := s.progress(ctx, c.Param("id"))
+	defer func() {
+		stop()
+		for range events {
+		}
+	}()
+	for {
+		var err error
+		select {
+		case e, more := <-events:
+			if !more {
+				return nil
+			}
+			err = say(c.Writer, e)
+		case <-time.After(beat):
+			err = say(c.Writer, ":\n\n")
+		}
 		if err != nil {
-			return nil // the stream has begun; its end says that something is wrong
-		}
-		body, err := json.Marshal(b)
-		if err != nil {
-			return err
-		}
-		if err := out.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
-			return err
-		}
-		fmt.Fprintf(c.Writer, "event: progress\ndata: %s\n\n", body)
-		if err := out.Flush(); err != nil {
 			return nil // the reader has gone
 		}
-		// Over HTTP/2 a deadline ends the stream when it passes, also while
-		// nothing is being written: between events there is none.
-		if err := out.SetWriteDeadline(time.Time{}); err != nil {
-			return err
-		}
 	}
-	return nil
+}
+
+// progress is a broadcast as events, until it has ended or ctx has. What goes
+// wrong ends it too: the stream has begun, and no more can be said.
+func (s *Server) progress(ctx context.Context, id string) <-chan string {
+	events := make(chan string)
+	go func() {
+		defer close(events)
+		for b, err := range s.Broadcasts.Watch(ctx, id) {
+			body, fault := json.Marshal(b)
+			if err != nil || fault != nil {
+				return
+			}
+			select {
+			case events <- fmt.Sprintf("event: progress\ndata: %s\n\n", body):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return events
+}
+
+// say writes part of a stream.
+func say(w http.ResponseWriter, text string) error {
+	out := http.NewResponseController(w)
+	if err := out.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+		return err
+	}
+	io.WriteString(w, text)
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	// Over HTTP/2 a deadline ends the stream when it passes, also while
+	// nothing is being written: between events there is none.
+	return out.SetWriteDeadline(time.Time{})
 }
 
 // limitOf reads ?limit=, from 1 to 1000, 100 by default.

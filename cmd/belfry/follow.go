@@ -22,7 +22,7 @@ func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast, ov
 		return a.interrupted(ctx, b, err)
 	}
 	defer resp.Body.Close()
-	bar := a.bar(b.Counts.Targets)
+	bar, teller := a.bar(b.Counts.Targets), a.teller()
 	defer bar.end()
 	for event, err := range events(resp.Body) {
 		if err != nil {
@@ -38,6 +38,7 @@ func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast, ov
 			bar.end()
 			return a.ended(b, event)
 		}
+		teller.tell(b)
 	}
 	bar.end()
 	return a.interrupted(ctx, b, errors.New("the server went away"))
@@ -52,11 +53,6 @@ func (a *app) interrupted(ctx context.Context, b broadcasts.Broadcast, err error
 		Hint: fmt.Sprintf("it goes on when the server does; see `belfry broadcasts watch %s`", b.ID)}
 }
 
-// asks reports whether the broadcast waits for a word on its canary.
-func asks(b broadcasts.Broadcast) bool {
-	return b.State == broadcasts.Paused && b.Reason != nil && *b.Reason == broadcasts.ReasonCanary
-}
-
 // ended reports a broadcast that is over, or asks; said is what the server said of it.
 func (a *app) ended(b broadcasts.Broadcast, said json.RawMessage) error {
 	if a.json {
@@ -66,7 +62,7 @@ func (a *app) ended(b broadcasts.Broadcast, said json.RawMessage) error {
 	} else {
 		fmt.Fprintln(a.out, summary(b))
 		if asks(b) {
-			fmt.Fprintf(a.err, "belfry: that was the canary; `belfry broadcasts resume %s` rings the rest, `belfry broadcasts cancel %s` does not\n", b.ID, b.ID)
+			fmt.Fprintf(a.err, "belfry: %s\n", paused(b))
 		}
 	}
 	switch {

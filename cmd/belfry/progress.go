@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -22,15 +24,24 @@ func (a *app) onTerminal() bool {
 // leaves nothing behind.
 type bar struct {
 	*progressbar.ProgressBar
-	terminal int // its file descriptor
+	to      io.Writer
+	columns func() int
+	below   *[]string // the lines under it
 }
 
 func (a *app) newBar(most int64, more ...progressbar.Option) bar {
 	if !a.onTerminal() {
 		return bar{}
 	}
+	terminal := int(a.err.(*os.File).Fd())
 	return bar{progressbar.NewOptions64(most, append(more, progressbar.OptionSetWriter(a.err), progressbar.OptionFullWidth(),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())...), int(a.err.(*os.File).Fd())}
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())...), a.err, func() int {
+		width, _, err := term.GetSize(terminal)
+		if err != nil || width == 0 {
+			return 80
+		}
+		return width
+	}, new([]string)}
 }
 
 // bar is for a broadcast.
@@ -38,7 +49,8 @@ func (a *app) bar(targets int) bar {
 	return a.newBar(int64(targets), progressbar.OptionShowDescriptionAtLineEnd(), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(false))
 }
 
-// show moves the bar and says beside it what a bar cannot, as far as there is room.
+// show moves the bar and says what a bar cannot: beside it as far as there is
+// room, and under it.
 func (b bar) show(now broadcasts.Broadcast) {
 	if b.ProgressBar == nil {
 		return
@@ -47,34 +59,23 @@ func (b bar) show(now broadcasts.Broadcast) {
 		b.Describe("starts at " + now.Starts.Local().Format(time.RFC3339))
 		return
 	}
-	n := now.Counts
-	text, more := fmt.Sprintf("%d of %d", n.Targets-n.Pending, n.Targets), []string(nil)
-	if now.State == broadcasts.Paused {
-		more = append(more, ", paused")
-	}
-	if n.Failed > 0 {
-		more = append(more, fmt.Sprintf(", %d failed", n.Failed))
-	}
-	if now.ETA != nil {
-		more = append(more, fmt.Sprintf(", %s left", max(time.Until(*now.ETA), 0).Round(time.Second)))
-	}
-	if now.Pace > 0 && now.State == broadcasts.Running {
-		more = append(more, fmt.Sprintf(", %.0f/s", now.Pace))
-	}
+	text, more := progressText(now)
 	// A percentage and a bar that can be seen to move take some 30 columns.
-	for room := b.columns() - 30; len(more) > 0 && len(text)+len(more[0]) <= room; more = more[1:] {
-		text += more[0]
+	for room := b.columns() - 30; len(more) > 0 && len(text)+2+len(more[0]) <= room; more = more[1:] {
+		text += ", " + more[0]
 	}
 	b.Describe(text)
-	b.Set(n.Targets - n.Pending)
+	b.Set(now.Counts.Targets - now.Counts.Pending)
+	b.under(under(now, more, b.columns()-1))
 }
 
-func (b bar) columns() int {
-	width, _, err := term.GetSize(b.terminal)
-	if err != nil {
-		return 80
+// under replaces the lines under the bar, and leaves the cursor at its beginning.
+func (b bar) under(lines []string) {
+	if slices.Equal(lines, *b.below) {
+		return
 	}
-	return width
+	*b.below = lines
+	fmt.Fprintf(b.to, "\n\x1b[J%s\x1b[%dA\r", strings.Join(lines, "\n"), max(1, len(lines)))
 }
 
 // meter is for a file of size octets that is read, -1 where that is not known.
@@ -99,6 +100,7 @@ func (b bar) clear() {
 
 func (b bar) end() {
 	if b.ProgressBar != nil {
+		b.under(nil)
 		b.Finish()
 	}
 }

@@ -293,7 +293,7 @@ func (a *app) detached(b broadcasts.Broadcast) error {
 		return nil
 	}
 	if b.State == broadcasts.Paused {
-		fmt.Fprintf(a.err, "belfry: it is paused; `belfry broadcasts resume %s` lets it go on\n", b.ID)
+		fmt.Fprintf(a.err, "belfry: %s\n", paused(b))
 		return nil
 	}
 	fmt.Fprintf(a.err, "belfry: it goes on; `belfry broadcasts watch %s` shows how\n", b.ID)
