@@ -46,7 +46,7 @@ func (s *Server) launch(c *gin.Context) error {
 		c.Header("Idempotent-Replayed", "true")
 	}
 	c.Header("Location", "/api/v1/broadcasts/"+b.ID)
-	c.JSON(http.StatusAccepted, b)
+	c.PureJSON(http.StatusAccepted, b)
 	return nil
 }
 
@@ -69,7 +69,7 @@ func (s *Server) estimate(c *gin.Context, in broadcasts.Request) error {
 	if err != nil {
 		return err
 	}
-	c.JSON(http.StatusOK, est)
+	c.PureJSON(http.StatusOK, est)
 	return nil
 }
 
@@ -104,7 +104,7 @@ func (s *Server) listBroadcasts(c *gin.Context) error {
 	if len(all) == limit {
 		next = &all[limit-1].ID
 	}
-	c.JSON(http.StatusOK, gin.H{"items": items, "next": next})
+	c.PureJSON(http.StatusOK, gin.H{"items": items, "next": next})
 	return nil
 }
 
@@ -113,7 +113,7 @@ func (s *Server) showBroadcast(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	c.JSON(http.StatusOK, b)
+	c.PureJSON(http.StatusOK, b)
 	return nil
 }
 
@@ -135,7 +135,7 @@ func (s *Server) ordered(order func(ctx context.Context, id string) (broadcasts.
 		if err != nil {
 			return err
 		}
-		c.JSON(http.StatusOK, b)
+		c.PureJSON(http.StatusOK, b)
 		return nil
 	}
 }

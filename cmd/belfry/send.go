@@ -275,7 +275,7 @@ func (s sending) launch() (json.RawMessage, error) {
 	if s.callback != "" {
 		in["callback"] = s.callback
 	}
-	body, err := json.Marshal(in)
+	body, err := encoded(in)
 	if err == nil && len(body) > maxLaunch {
 		err = tooLarge(strconv.Itoa(len(body)))
 	}
