@@ -52,6 +52,10 @@ func (a *attempt) work() {
 		return
 	}
 	for {
+		if a.overtaken() {
+			a.settle(suppressed, "")
+			return
+		}
 		pass, ok := a.enter()
 		if !ok && a.run.stop.Err() == nil {
 			a.settle(expired, "")
@@ -108,6 +112,30 @@ func (a *attempt) sleep(wait time.Duration) {
 	select {
 	case <-time.After(wait):
 	case <-a.run.stop.Done():
+	}
+}
+
+// overtaken waits while another broadcast with the same topic has an attempt to
+// the row in flight, and reports whether a newer one has come by: then there is
+// a newer message, or will be.
+func (a *attempt) overtaken() bool {
+	for {
+		newer, busy := a.run.edition.look(a.row)
+		if newer { // but it may not have meant the row, if what we know of that is old
+			there, err := a.refresh(freshFor)
+			newer, _ = a.run.edition.look(a.row)
+			return newer && there && err == nil // else its turn says what has become of it
+		}
+		if busy == nil {
+			return false
+		}
+		select {
+		case <-busy:
+		case <-a.run.late:
+			return false
+		case <-a.run.stop.Done():
+			return false
+		}
 	}
 }
 
@@ -220,8 +248,12 @@ func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	if wait := a.hold(reach); wait > 0 {
 		return wait, false
 	}
+	if !b.edition.ask(a.row) {
+		return 0, false // another broadcast with its topic was quicker
+	}
 	o := e.Sender.Send(b.flight, a.row, belfry.PushMessage{Payload: payload, TTL: ttl,
 		Urgency: b.Message.Urgency, Topic: b.topic, Unpadded: a.Short})
+	b.edition.answered(a.row)
 	a.Tries++
 	a.log(o)
 	if state, changed := p.lane.answered(o, p.slowed, time.Now()); changed {
@@ -370,6 +402,8 @@ func meant(a belfry.Audience, s belfry.Subscription) bool {
 		return slices.ContainsFunc(a.Channels, func(name string) bool { return slices.Contains(s.Channels, name) })
 	case len(a.Users) > 0:
 		return slices.Contains(a.Users, s.User)
+	case len(a.Subscriptions) > 0:
+		return slices.Contains(a.Subscriptions, s.ID)
 	}
 	return true
 }

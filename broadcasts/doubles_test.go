@@ -146,6 +146,7 @@ type sending struct {
 	host    string
 	token   belfry.Endpoint
 	at      time.Time
+	until   time.Time
 	message belfry.PushMessage
 	outcome belfry.Outcome
 }
@@ -170,7 +171,7 @@ func (p *post) Send(ctx context.Context, s belfry.Subscription, m belfry.PushMes
 	if p.before != nil {
 		p.before(s)
 	}
-	if d := p.slow[s.Host()]; d > 0 {
+	if d := p.takes(s.Host()); d > 0 {
 		done := ctx.Done()
 		if p.deaf {
 			done = nil
@@ -203,8 +204,21 @@ func (p *post) begin(s belfry.Subscription, m belfry.PushMessage) *sending {
 func (p *post) end(s *sending, o belfry.Outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.outcome = o
+	s.outcome, s.until = o, time.Now()
 	p.flying[s.host]--
+}
+
+func (p *post) takes(host string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.slow[host]
+}
+
+// slowly changes how long an answer takes while attempts are made.
+func (p *post) slowly(host string, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slow[host] = d
 }
 
 func (p *post) answer(id string) belfry.Outcome {

@@ -94,6 +94,7 @@ type Engine struct {
 	kill      context.CancelFunc
 	running   sync.WaitGroup
 	lanes     *lanes
+	topics    *topics
 	all       chan struct{} // held by attempts in flight to all push services
 	calls     chan struct{} // held by callbacks in flight
 
@@ -130,6 +131,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{Config: cfg, all: make(chan struct{}, total), calls: make(chan struct{}, maxCalls), live: map[string]*run{}, stirred: make(chan struct{})}
+	e.topics = &topics{all: map[string]*topic{}}
 	e.lanes = &lanes{perHost: cfg.PerHost, pace: cfg.Pace, all: map[string]*lane{}}
 	e.stop, e.halt = context.WithCancel(context.Background())
 	e.flight, e.kill = context.WithCancel(context.Background())
@@ -194,8 +196,10 @@ func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
 		}
 	}
 	r := newRun(e, b, open, payloads)
-	r.again = !r.waiting
-	return r, nil
+	if r.again = !r.waiting; r.again {
+		r.edition, err = e.rejoin(ctx, b)
+	}
+	return r, err
 }
 
 // Launch checks a message, writes the broadcast down and starts it, now or when
@@ -258,7 +262,12 @@ func (e *Engine) begin(ctx context.Context, b Broadcast, payloads map[string][]b
 		return Broadcast{}, false, err
 	}
 	b.Counts.Pending = b.Counts.Targets
+	var ed *edition
+	if b.State == Running {
+		ed, *b.Started = e.topics.begin(b.Launch, *b.Started)
+	}
 	r := newRun(e, b, nil, payloads)
+	r.edition = ed
 	e.enlist(r) // before anybody can read that it runs
 	made, err = e.Journal.Create(ctx, b, c)
 	switch {
@@ -300,6 +309,7 @@ func (e *Engine) start(r *run) {
 func (e *Engine) dismiss(r *run) {
 	r.halt()
 	r.kill()
+	r.edition.leave()
 	e.forget(r)
 	close(r.done)
 }

@@ -1,6 +1,7 @@
 package broadcasts
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -17,8 +18,8 @@ import (
 const examineStep = 16
 
 // Examine reads every broadcast, recomputes its accounting (REL-27), and looks
-// at the open rows, the callbacks and the list of what is running. What is compared with each
-// other is read in one transaction. With an error it returns what it found until then.
+// at the open rows, the callbacks and the lists of what is running and of topics. What is compared
+// with each other is read in one transaction. With an error it returns what it found until then.
 func (j *BoltJournal) Examine(ctx context.Context) (belfry.Checkup, error) {
 	x := &examination{}
 	err := errors.Join(
@@ -26,13 +27,14 @@ func (j *BoltJournal) Examine(ctx context.Context) (belfry.Checkup, error) {
 		boltfile.Walk(ctx, j.db.View, bucketProgress, examineStep, x.progress),
 		boltfile.Walk(ctx, j.db.View, bucketOpen, 100*examineStep, x.open),
 		boltfile.Walk(ctx, j.db.View, bucketRunning, examineStep, x.running),
+		boltfile.Walk(ctx, j.db.View, bucketTopics, examineStep, x.topic),
 		boltfile.Walk(ctx, j.db.View, bucketCallbacks, examineStep, x.callback))
 	return belfry.Checkup{Looked: []belfry.Looked{{What: "broadcasts", Count: x.broadcasts}, {What: "open rows", Count: x.rows}, {What: "callbacks", Count: x.callbacks}}, Findings: x.findings}, err
 }
 
 // Mend writes the list of what is running anew from the progress of each
-// broadcast, and drops open rows of those that have ended or are not there, and
-// callbacks of these.
+// broadcast and that of topics from its launch, and drops open rows of those that
+// have ended or are not there, and callbacks of these.
 func (j *BoltJournal) Mend(ctx context.Context) error {
 	mend := func(bucket []byte, wrong func(tx *bbolt.Tx, key []byte) bool) error {
 		return boltfile.Walk(ctx, j.db.Update, bucket, 100*examineStep, func(tx *bbolt.Tx) boltfile.Visit {
@@ -50,6 +52,7 @@ func (j *BoltJournal) Mend(ctx context.Context) error {
 			return err == nil && b.Ended() || missing(err)
 		}),
 		mend(bucketCallbacks, func(tx *bbolt.Tx, id []byte) bool { _, err := read(tx, id); return missing(err) }),
+		mend(bucketTopics, func(tx *bbolt.Tx, key []byte) bool { return !ofTopic(tx, key) }),
 		mend(bucketOpen, func(tx *bbolt.Tx, key []byte) bool {
 			id, fits := broadcastOf(key)
 			b, err := read(tx, id)
@@ -57,8 +60,12 @@ func (j *BoltJournal) Mend(ctx context.Context) error {
 		}),
 		boltfile.Walk(ctx, j.db.Update, bucketProgress, 100*examineStep, func(tx *bbolt.Tx) boltfile.Visit {
 			return func(id, _ []byte) error {
-				if b, err := read(tx, id); err != nil || b.Ended() {
+				b, err := read(tx, id)
+				if err != nil {
 					return nil
+				}
+				if err := putTopic(tx, b.Launch); err != nil || b.Ended() {
+					return err
 				}
 				return tx.Bucket(bucketRunning).Put(id, nil)
 			}
@@ -101,6 +108,9 @@ func (x *examination) broadcast(tx *bbolt.Tx) boltfile.Visit {
 		}
 		if !b.Ended() && tx.Bucket(bucketRunning).Get(k) == nil {
 			x.find(rebuildHint, "broadcast %s is %s, and would not go on after a restart", b.ID, b.State)
+		}
+		if key := topicKey(b.Launch); key != nil && tx.Bucket(bucketTopics).Get(key) == nil {
+			x.find(rebuildHint, "broadcast %s is not listed with its topic, and older ones would overtake it", b.ID)
 		}
 		return nil
 	}
@@ -181,6 +191,22 @@ func (x *examination) running(tx *bbolt.Tx) boltfile.Visit {
 		}
 		return nil
 	}
+}
+
+// topic looks for what is listed with a topic in vain.
+func (x *examination) topic(tx *bbolt.Tx) boltfile.Visit {
+	return func(key, _ []byte) error {
+		if !ofTopic(tx, key) {
+			x.find(rebuildHint, "%+q is listed with a topic, and is not of it", key)
+		}
+		return nil
+	}
+}
+
+// ofTopic reports whether a broadcast belongs where it is listed, as far as that can be read.
+func ofTopic(tx *bbolt.Tx, key []byte) bool {
+	b, err := read(tx, key[min(headerSize, len(key)):])
+	return err == nil && bytes.Equal(topicKey(b.Launch), key) || err != nil && !missing(err)
 }
 
 // callback looks for what would keep the server from starting.

@@ -44,7 +44,9 @@ func told(t *testing.T) *boltRig {
 	ended.Failures = map[string]int{"stale": 1}
 	ended.Hosts = []broadcasts.Host{{Host: "a.example", Accepted: 1}, {Host: "b.example", Accepted: 1}}
 	rows := map[broadcasts.Turn]*broadcasts.Try{{Host: 1, At: 1}: {}, {Host: 2, Next: 5, At: 2}: {Tries: 1}}
-	for _, c := range []broadcasts.Change{{Broadcast: ended}, {Broadcast: launched(runningID), Rows: rows}} {
+	running := launched(runningID)
+	running.Message.Topic = "news"
+	for _, c := range []broadcasts.Change{{Broadcast: ended}, {Broadcast: running, Rows: rows}} {
 		if _, err := r.Create(t.Context(), c.Broadcast, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -57,6 +59,9 @@ func told(t *testing.T) *boltRig {
 	}
 	return r
 }
+
+// topicOf is the key of a broadcast among those of its topic.
+func topicOf(id string) string { return belfry.Message{Topic: "news"}.TopicHeader() + id }
 
 // row is the key of an open row.
 func row(id string, at uint64) string {
@@ -90,6 +95,10 @@ func TestExamineNamesDamage(t *testing.T) {
 		{"one that is listed", put("broadcasts.running", endedID, ""), []string{endedID + `" is listed as running, and is done`}, nil},
 		{"a callback", put("broadcasts.callbacks", endedID, "x"), []string{`the callback of broadcast "` + endedID + `" cannot be read`}, []string{"the callback of"}},
 		{"a callback of nobody", put("broadcasts.callbacks", "x", "x"), []string{`a callback belongs to broadcast "x", which is not there`}, nil},
+		{"a topic", remove("broadcasts.topics", topicOf(runningID)), []string{runningID + " is not listed with its topic"}, nil},
+		{"a topic of nobody", put("broadcasts.topics", topicOf("01jz0000000000000000000009"), ""), []string{"is listed with a topic, and is not of it"}, nil},
+		{"another topic", put("broadcasts.topics", strings.Repeat("x", 32)+runningID, ""), []string{"is listed with a topic, and is not of it"}, nil},
+		{"a short topic", put("broadcasts.topics", "x", ""), []string{"is listed with a topic, and is not of it"}, nil},
 		{"a name that is listed", put("broadcasts.running", "x", ""), []string{`"x" is listed as running, and is not there`}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,6 +135,7 @@ func TestExamineComputesTheAccounting(t *testing.T) {
 	} {
 		r := told(t)
 		b := launched(runningID)
+		b.Message.Topic = "news"
 		tt.change(&b)
 		if err := r.Commit(t.Context(), []broadcasts.Change{{Broadcast: b}}, nil); err != nil {
 			t.Fatal(err)

@@ -39,6 +39,8 @@ type Journal interface {
 	List(ctx context.Context, after string, limit int) ([]Broadcast, error)
 	// Unfinished returns the broadcasts that have not ended.
 	Unfinished(ctx context.Context) ([]Broadcast, error)
+	// Topic returns the broadcasts whose Topic header this is, whether they have ended or not.
+	Topic(ctx context.Context, header string) ([]Broadcast, error)
 	// Open says of how many rows of a broadcast the pager has passed and nothing
 	// has settled, for each push service that has any.
 	Open(ctx context.Context, id string) (map[HostID]int, error)
@@ -104,6 +106,9 @@ type OpenRow struct {
 //	broadcasts.running
 //	    key    id
 //	    value  empty
+//	broadcasts.topics
+//	    key    Topic header of 32 octets, id
+//	    value  empty
 //	broadcasts.callbacks
 //	    key    id of one that has ended and whose callback is not over
 //	    value  version, CRC-32C, JSON of the URL
@@ -120,12 +125,13 @@ type OpenRow struct {
 // there is nothing before the pager comes to it, and nothing once it is settled:
 // the course and the open rows are all that a restart needs. They stand in line,
 // so that the next of one push service are found by one seek, however many wait.
-// broadcasts.running is derived from the progress.
+// broadcasts.running is derived from the progress, broadcasts.topics from the launch.
 var (
 	bucketBroadcasts = []byte("broadcasts")
 	bucketProgress   = []byte("broadcasts.progress")
 	bucketOpen       = []byte("broadcasts.open")
 	bucketRunning    = []byte("broadcasts.running")
+	bucketTopics     = []byte("broadcasts.topics")
 	bucketCallbacks  = []byte("broadcasts.callbacks")
 	bucketClaims     = []byte("broadcasts.claims")
 	bucketClaimed    = []byte("broadcasts.claimed")
@@ -140,7 +146,7 @@ type BoltJournal struct {
 // NewBoltJournal keeps broadcasts in db. forget removes subscriptions inside the
 // transaction that books them as gone, but for those with a new endpoint since.
 func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)) (*BoltJournal, error) {
-	err := boltfile.MakeBuckets(db, bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketCallbacks, bucketClaims, bucketClaimed)
+	err := boltfile.MakeBuckets(db, bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketTopics, bucketCallbacks, bucketClaims, bucketClaimed)
 	return &BoltJournal{db, forget}, wrap("open", err)
 }
 
@@ -172,7 +178,7 @@ func create(tx *bbolt.Tx, b Broadcast, c *Claim) (Broadcast, error) {
 			return b, err
 		}
 	}
-	return b, errors.Join(putLaunch(tx, b.Launch), putProgress(tx, b))
+	return b, errors.Join(putLaunch(tx, b.Launch), putTopic(tx, b.Launch), putProgress(tx, b))
 }
 
 // Claimed returns the broadcast that a claim has made.
@@ -252,6 +258,20 @@ func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error
 		})
 	})
 	return list, wrap("unfinished", err)
+}
+
+// Topic returns the broadcasts of a topic.
+func (j *BoltJournal) Topic(_ context.Context, header string) (list []Broadcast, err error) {
+	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketTopics).Cursor()
+		for k, _ := c.Seek([]byte(header)); bytes.HasPrefix(k, []byte(header)); k, _ = c.Next() {
+			if b, err := read(tx, k[len(header):]); err == nil { // one that is damaged must not stop the others
+				list = append(list, b)
+			}
+		}
+		return nil
+	})
+	return list, wrap("topic", err)
 }
 
 // Open counts the open rows of a broadcast. It reads keys alone: a million take
@@ -421,6 +441,23 @@ func putLaunch(tx *bbolt.Tx, l Launch) error {
 		return err
 	}
 	return tx.Bucket(bucketBroadcasts).Put([]byte(l.ID), value)
+}
+
+func putTopic(tx *bbolt.Tx, l Launch) error {
+	if key := topicKey(l); key != nil {
+		return tx.Bucket(bucketTopics).Put(key, nil)
+	}
+	return nil
+}
+
+const headerSize = 32 // octets of a Topic header
+
+// topicKey is where a broadcast stands among those of its topic; nil without one.
+func topicKey(l Launch) []byte {
+	if header := l.Message.TopicHeader(); header != "" {
+		return []byte(header + l.ID)
+	}
+	return nil
 }
 
 func putProgress(tx *bbolt.Tx, b Broadcast) error {

@@ -151,6 +151,7 @@ func (p *pager) advance() (moved bool, err error) {
 	}
 	course := Course{next, p.at.Handed + len(rows), p.at.Proven}
 	p.at, p.done = course, last || course.Handed >= r.batch
+	r.edition.pass(next)
 	r.engine.committer.note(r, func(time.Time) {
 		r.course = course
 		untried := new(Try)

@@ -27,6 +27,7 @@ type run struct {
 	waiting  bool           // for the moment to start; guarded by engine.mu once it runs
 	limiter  *rate.Limiter  // of rows that begin
 	pager    *pager         // brings rows into memory
+	edition  *edition       // its part among those of its topic, once it has begun
 	jury     *jury          // counts who is called gone
 	decision decision       // what an operator says of suspect rows
 	working  sync.WaitGroup // rows in memory

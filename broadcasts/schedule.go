@@ -99,13 +99,16 @@ func (r *run) await() bool {
 		}
 	}
 	now := stamp(e.Now())
-	late := r.tooLate(now)
+	late, started := r.tooLate(now), now
+	if !late {
+		r.edition, started = e.topics.begin(r.Launch, now)
+	}
 	r.deadline, r.gauge.since = time.Now().Add(min(r.Deadline.Sub(now), r.Message.Lifetime())), now
 	e.committer.hand(entry{run: r, last: late, change: func(time.Time) {
 		if late {
 			r.progress.cancelRest(ReasonTooLate, now)
 		} else {
-			r.progress.begin(now)
+			r.progress.begin(started)
 		}
 	}})
 	if late {

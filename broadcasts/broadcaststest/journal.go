@@ -41,6 +41,7 @@ func Journal(t *testing.T, open func(t *testing.T) Rig) {
 		{"no reference is kept", testNoReference},
 		{"list", testList},
 		{"unfinished", testUnfinished},
+		{"topics", testTopics},
 		{"open rows", testOpen},
 		{"wiped", testWiped},
 		{"callbacks", testCallbacks},
@@ -363,6 +364,31 @@ func mustBeOpen(t *testing.T, j broadcasts.Journal, id string, want ...broadcast
 				t.Errorf("the first %d of %d are %v, want %v (%v)", limit, host, got, first, err)
 			}
 		}
+	}
+}
+
+// The broadcasts of a topic are found whatever became of them, and no others: by
+// them an older one knows after a restart whom a newer one has come by.
+func testTopics(t *testing.T, r Rig) {
+	one, two, other, none := broadcast(1), broadcast(2), broadcast(3), broadcast(4)
+	other.Message.Topic, none.Message.Topic = "weather", ""
+	mustCreate(t, r.Journal, one, two, other, none)
+	header := one.Message.TopicHeader()
+	mustCommit(t, r.Journal, []broadcasts.Broadcast{ended(two, broadcasts.Cancelled)})
+	two = ended(two, broadcasts.Cancelled)
+	for range 2 {
+		list, err := r.Journal.Topic(t.Context(), header)
+		slices.SortFunc(list, func(a, b broadcasts.Broadcast) int { return strings.Compare(a.ID, b.ID) })
+		if err != nil || !slices.Equal(ids(list), []string{one.ID, two.ID}) || list[1].Course != two.Course || !list[1].Ended() {
+			t.Errorf("%v, %v", ids(list), err)
+		}
+		if list, err := r.Journal.Topic(t.Context(), other.Message.TopicHeader()); err != nil || len(list) != 1 {
+			t.Errorf("%v, %v", ids(list), err)
+		}
+		if list, err := r.Journal.Topic(t.Context(), strings.Repeat("x", 32)); err != nil || len(list) != 0 {
+			t.Errorf("of no topic: %v, %v", ids(list), err)
+		}
+		r.Journal = r.Reopen()
 	}
 }
 

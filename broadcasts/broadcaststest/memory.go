@@ -194,6 +194,12 @@ func (m *Memory) Unfinished(context.Context) ([]broadcasts.Broadcast, error) {
 	return m.newest(math.MaxInt, func(_ string, r *record) bool { return r.running })
 }
 
+// Topic returns the broadcasts of a topic.
+func (m *Memory) Topic(_ context.Context, header string) ([]broadcasts.Broadcast, error) {
+	list, err := m.newest(math.MaxInt, func(string, *record) bool { return true })
+	return slices.DeleteFunc(list, func(b broadcasts.Broadcast) bool { return b.Message.TopicHeader() != header }), err
+}
+
 // Uncalled returns the broadcasts whose callback is not over.
 func (m *Memory) Uncalled(context.Context) ([]broadcasts.Broadcast, error) {
 	list, err := m.newest(math.MaxInt, func(_ string, r *record) bool { return !r.running && r.callback != "" })
