@@ -58,7 +58,7 @@ func (a *attempt) work() {
 		}
 		pass, ok := a.enter()
 		if !ok && a.run.stop.Err() == nil {
-			a.settle(expired, "")
+			a.expire("")
 			return
 		}
 		if !ok {
@@ -97,10 +97,13 @@ func (a *attempt) find() bool {
 
 // park leaves the row to the journal until its next turn.
 func (a *attempt) park(wait time.Duration) {
-	r, from, try := a.run, a.at, a.Try
+	r, from, try, host := a.run, a.at, a.Try, a.row.Host()
 	try.Wait = wait
 	to := Turn{from.Host, r.now() + int64(wait), from.At}
-	r.engine.committer.note(r, func(time.Time) { r.rows.move(from, to, &try) })
+	r.engine.committer.note(r, func(time.Time) {
+		r.rows.move(from, to, &try)
+		r.progress.host(host) // which may never take anything: an operator is to see why
+	})
 	r.pager.park(to)
 }
 
@@ -233,11 +236,11 @@ func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	case payload == nil:
 		return a.settle(failed, "message-too-large")
 	case b.Message.Lifetime() == 0 && b.again:
-		return a.settle(expired, "") // now or never (RFC 8030 §5.2), and now was before the restart or pause
+		return a.expire("") // now or never (RFC 8030 §5.2), and now was before the restart or pause
 	case b.Message.Lifetime() == 0:
 		ttl = 0 // one try, whenever its turn comes
 	case ttl <= 0:
-		return a.settle(expired, "") // WP-07
+		return a.expire("") // WP-07
 	default:
 		ttl = max(ttl, time.Second) // less would be written as 0, which means something else
 	}
@@ -269,7 +272,7 @@ func (a *attempt) act(o belfry.Outcome) (wait time.Duration, settled bool) {
 		a.run.jury.hear(hostID(a.row.Host()), false)
 		return a.settle(accepted, "")
 	case belfry.Gone:
-		return a.gone()
+		return a.gone(o)
 	case belfry.Later:
 		return a.postpone(o)
 	case belfry.Cancelled:
@@ -284,7 +287,7 @@ func (a *attempt) act(o belfry.Outcome) (wait time.Duration, settled bool) {
 			return 0, false
 		}
 	case belfry.OurFault:
-		return a.again(max(refused, backoff(a.Tries))) // it costs nobody a message but by time (WP-65)
+		return a.again(o, max(refused, backoff(a.Tries))) // it costs nobody a message but by time (WP-65)
 	}
 	if o.Status != 0 {
 		a.run.jury.hear(hostID(a.row.Host()), false)
@@ -295,7 +298,7 @@ func (a *attempt) act(o belfry.Outcome) (wait time.Duration, settled bool) {
 // gone acts on a push service's word that the subscription has ended. Two may
 // not have: one that is only just made (WP-62), and one whose browser has given
 // us a new endpoint while we asked at the old one.
-func (a *attempt) gone() (time.Duration, bool) {
+func (a *attempt) gone(o belfry.Outcome) (time.Duration, bool) {
 	asked := a.row.Endpoint
 	there, err := a.refresh(0)
 	switch {
@@ -304,10 +307,10 @@ func (a *attempt) gone() (time.Duration, bool) {
 	case there && a.row.Endpoint != asked && a.Tries == 1:
 		return 0, false
 	case there && a.row.Endpoint != asked:
-		return a.again(backoff(a.Tries)) // it may do so each time
+		return a.again(o, backoff(a.Tries)) // it may do so each time
 	case !a.Doubted && a.young():
 		a.Doubted = true
-		return a.again(doubt)
+		return a.again(o, doubt)
 	}
 	return a.forget()
 }
@@ -347,17 +350,28 @@ func later(a, b time.Time) time.Time {
 // often as there is time for until the deadline (WP-69).
 func (a *attempt) postpone(o belfry.Outcome) (time.Duration, bool) {
 	if o.RetryAfter > 0 {
-		return a.again(o.RetryAfter + rand.N(o.RetryAfter/5+1)) // not all in one moment (WP-66)
+		return a.again(o, o.RetryAfter+rand.N(o.RetryAfter/5+1)) // not all in one moment (WP-66)
 	}
-	return a.again(backoff(a.Tries))
+	return a.again(o, backoff(a.Tries))
 }
 
-// again waits for the next turn, or expires the row when that would come too late.
-func (a *attempt) again(wait time.Duration) (time.Duration, bool) {
+// again waits for the next turn after an outcome, or expires the row when that
+// would come too late.
+func (a *attempt) again(o belfry.Outcome, wait time.Duration) (time.Duration, bool) {
 	if wait >= time.Until(a.run.deadline) {
-		return a.settle(expired, "")
+		return a.expire(reason(o))
 	}
 	return wait, false
+}
+
+// reasonLate is why a row expires whose push service is not known to fail: it
+// never had its turn.
+const reasonLate = "too-late"
+
+// expire settles a row whose message is not worth saying any more. Without a
+// reason of its own it is what last went wrong on its lane, which kept it waiting.
+func (a *attempt) expire(why string) (time.Duration, bool) {
+	return a.settle(expired, cmp.Or(why, a.run.engine.lanes.trouble(a.row.Host()), reasonLate))
 }
 
 // backoff is how long to wait after the n-th try: 1, 2, 4 s … 5 min with full jitter (WP-69).

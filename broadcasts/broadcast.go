@@ -82,6 +82,7 @@ type Progress struct {
 	Finished *time.Time     `json:"finished"`
 	Counts   Counts         `json:"counts"`
 	Failures map[string]int `json:"failures"` // by reason
+	Expiries map[string]int `json:"expiries"` // by what last stood in the way
 	Pace     float64        `json:"pace"`     // rows settled a second since the start, or since it goes on again
 	ETA      *time.Time     `json:"eta"`
 	Hosts    []Host         `json:"hosts"`
@@ -196,7 +197,7 @@ type settlement struct {
 	try    Try
 	row    belfry.Subscription // as it was at the last try
 	result result
-	reason string // with failed
+	reason string // with failed, and with expired what last stood in the way
 }
 
 // maxHosts and maxReasons bound what a hostile audience can make a record grow
@@ -211,11 +212,11 @@ const (
 func (p *Progress) settle(s settlement) {
 	p.Counts.Pending--
 	*p.Counts.of(s.result)++
-	if s.result == failed {
-		if _, known := p.Failures[s.reason]; !known && len(p.Failures) >= maxReasons {
-			s.reason = other
-		}
-		p.Failures[s.reason]++
+	switch s.result {
+	case failed:
+		tally(&p.Failures, s.reason)
+	case expired:
+		tally(&p.Expiries, s.reason)
 	}
 	if s.try.Suspect != "" {
 		p.line(s.at.Host).Suspect--
@@ -229,6 +230,17 @@ func (p *Progress) settle(s settlement) {
 	default:
 		p.host(host)
 	}
+}
+
+// tally books one more for a reason.
+func tally(reasons *map[string]int, why string) {
+	if *reasons == nil { // of a record that knew of none
+		*reasons = map[string]int{}
+	}
+	if _, known := (*reasons)[why]; !known && len(*reasons) >= maxReasons {
+		why = other
+	}
+	(*reasons)[why]++
 }
 
 // host returns the share of the push service with this name. Those that come

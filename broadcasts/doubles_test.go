@@ -330,9 +330,12 @@ func mustAddUp(t testing.TB, b broadcasts.Broadcast) {
 			t.Errorf("fewer than none: %+v", c)
 		}
 	}
-	failures, taken := 0, 0
+	failures, expiries, taken := 0, 0, 0
 	for _, n := range b.Failures {
 		failures += n
+	}
+	for _, n := range b.Expiries {
+		expiries += n
 	}
 	for _, h := range b.Hosts {
 		if h.Host == "" {
@@ -340,8 +343,8 @@ func mustAddUp(t testing.TB, b broadcasts.Broadcast) {
 		}
 		taken += h.Accepted
 	}
-	if failures != c.Failed || taken != c.Accepted {
-		t.Errorf("%d failures by reason and %d accepted by host, but %+v", failures, taken, c)
+	if failures != c.Failed || expiries != c.Expired || taken != c.Accepted {
+		t.Errorf("%d failures and %d expiries by reason and %d accepted by host, but %+v", failures, expiries, taken, c)
 	}
 	if b.Ended() && (c.Pending != 0 || b.Finished == nil || b.ETA != nil) {
 		t.Errorf("ended, and %+v finished %v eta %v", c, b.Finished, b.ETA)

@@ -246,7 +246,7 @@ func (e *Engine) prepare(r Request) (b Broadcast, payloads map[string][]byte, er
 	b = Broadcast{
 		Launch: Launch{ID: id.New(), Message: r.Message, Audience: audience, Callback: callback, Options: r.Options,
 			Created: now, Deadline: now.Add(r.Message.Lifetime())},
-		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Hosts: []Host{}},
+		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Expiries: map[string]int{}, Hosts: []Host{}},
 	}
 	if err := cmp.Or(b.schedule(now), b.checkRate(), r.checkCanary()); err != nil {
 		return b, nil, err

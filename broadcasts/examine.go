@@ -120,7 +120,7 @@ func (x *examination) broadcast(tx *bbolt.Tx) boltfile.Visit {
 // open rows, or nothing.
 func (b Broadcast) unsound(open int) string {
 	c := b.Counts
-	sum, reasons, hosts := 0, 0, 0
+	sum, reasons, expiries, hosts := 0, 0, 0, 0
 	for _, n := range []int{c.Pending, c.Accepted, c.Suppressed, c.Expired, c.Gone, c.Left, c.Failed, c.Cancelled} {
 		if sum += n; n < 0 {
 			return "has a count below nothing"
@@ -128,6 +128,9 @@ func (b Broadcast) unsound(open int) string {
 	}
 	for _, n := range b.Failures {
 		reasons += n
+	}
+	for _, n := range b.Expiries {
+		expiries += n
 	}
 	for _, h := range b.Hosts {
 		hosts += h.Accepted
@@ -137,6 +140,8 @@ func (b Broadcast) unsound(open int) string {
 		return fmt.Sprintf("was for %d subscriptions and accounts for %d", c.Targets, sum)
 	case reasons != c.Failed:
 		return fmt.Sprintf("has %d that failed and reasons for %d", c.Failed, reasons)
+	case expiries > c.Expired: // fewer where it began with a belfry that kept none
+		return fmt.Sprintf("has %d that expired and reasons for %d", c.Expired, expiries)
 	case hosts != c.Accepted:
 		return fmt.Sprintf("has %d that were accepted, and its push services took %d", c.Accepted, hosts)
 	case b.Ended() && c.Pending > 0:

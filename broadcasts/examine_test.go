@@ -128,6 +128,7 @@ func TestExamineComputesTheAccounting(t *testing.T) {
 		{"too many", func(b *broadcasts.Broadcast) { b.Counts.Gone = 1 }, "was for 3 subscriptions and accounts for 4"},
 		{"too few", func(b *broadcasts.Broadcast) { b.Counts.Targets = 9 }, "was for 9 subscriptions and accounts for 3"},
 		{"below nothing", func(b *broadcasts.Broadcast) { b.Counts.Pending, b.Counts.Left = 4, -1 }, "has a count below nothing"},
+		{"too many reasons", func(b *broadcasts.Broadcast) { b.Expiries = map[string]int{"busy": 1} }, "has 0 that expired and reasons for 1"},
 		{"no reason", func(b *broadcasts.Broadcast) { b.Counts.Pending, b.Counts.Failed = 2, 1 }, "has 1 that failed and reasons for 0"},
 		{"no push service", func(b *broadcasts.Broadcast) { b.Counts.Pending, b.Counts.Accepted = 2, 1 }, "has 1 that were accepted, and its push services took 0"},
 		{"open and settled", func(b *broadcasts.Broadcast) { b.Counts.Pending, b.Counts.Left = 1, 2 }, "has 2 open rows and only 1 pending"},

@@ -28,6 +28,12 @@ const (
 	failures = 10
 	probe    = time.Second
 
+	// Where a lane carries little, so do fewer that go on for so long: an operator
+	// hears within a minute of one that nobody gets through, even where each try
+	// takes its ten seconds (REL-06).
+	fewFailures  = 3
+	slowFailures = 3 * time.Second
+
 	// refused is how often a push service is asked that refuses our token. Until
 	// somebody has put that right each of our requests is one too many (WP-65).
 	refused = time.Minute
@@ -119,6 +125,22 @@ func (ls *lanes) look(host string) (state, reason string, limit float64, wait ti
 	return l.look(time.Now())
 }
 
+// trouble is what last went wrong at a push service, or nothing where it answers.
+func (ls *lanes) trouble(host string) string {
+	ls.mu.Lock()
+	l := ls.all[host]
+	ls.mu.Unlock()
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if state, reason := l.state(time.Now()); state != open && l.why == "" {
+		return reason
+	}
+	return l.why
+}
+
 // A lane is the way to one push service: how many attempts are on it at a time,
 // and when the next may begin.
 type lane struct {
@@ -131,6 +153,8 @@ type lane struct {
 	mu       sync.Mutex // guards what follows
 	until    time.Time  // nothing begins before
 	failed   int        // answers that were none, in a row
+	since    time.Time  // when the first of them was
+	why      string     // what the last one was; empty while there are none
 	refusing bool       // it refuses our token
 	reason   string     // why it is not open
 	pace
@@ -207,9 +231,7 @@ func (l *lane) answered(o belfry.Outcome, slowed int, now time.Time) (state stri
 		l.works()
 		l.slowDown(o, slowed, now)
 	case o.Verdict == belfry.Later:
-		if l.failed++; l.failed == failures && !l.refusing {
-			l.until, l.reason = now.Add(probe), fmt.Sprintf("it fails (%s) and is asked once a second", reason(o))
-		}
+		l.fails(o, now)
 	case o.Verdict == belfry.OurFault:
 		if l.works(); !l.refusing {
 			l.refusing, l.until, l.reason = true, now.Add(refused), refusal(o)
@@ -229,12 +251,30 @@ func (l *lane) answered(o belfry.Outcome, slowed int, now time.Time) (state stri
 	return state, state != before
 }
 
+// fails notes that there was no answer.
+func (l *lane) fails(o belfry.Outcome, now time.Time) {
+	before := l.failed
+	if l.failed++; before == 0 {
+		l.since = now
+	}
+	if l.failed >= fewFailures && now.Sub(l.since) >= slowFailures {
+		l.failed = max(l.failed, failures)
+	}
+	if l.why = reason(o); l.failed < failures || l.refusing {
+		return
+	}
+	l.reason = fmt.Sprintf("it fails (%s) and is asked once a second", l.why)
+	if before < failures {
+		l.until = now.Add(probe)
+	}
+}
+
 // works notes that there was an answer.
 func (l *lane) works() {
 	if l.failed >= failures && !l.refusing {
 		l.until = time.Time{}
 	}
-	l.failed = 0
+	l.failed, l.why = 0, ""
 }
 
 // slowDown obeys a push service that asks us to wait: all rows do where that is
@@ -386,6 +426,10 @@ func (e *Engine) tell(l *lane, state string, o belfry.Outcome) {
 	runs := slices.Collect(maps.Values(e.live))
 	e.mu.Unlock()
 	for _, r := range runs {
-		e.committer.note(r, func(time.Time) {}) // which is a commit, with the states of all lanes
+		e.committer.note(r, func(time.Time) { // which is a commit, with the states of all lanes
+			if r.pager.busy(hostID(l.host)) {
+				r.progress.host(l.host)
+			}
+		})
 	}
 }

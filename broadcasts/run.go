@@ -52,7 +52,7 @@ type run struct {
 
 // newRun prepares to deliver b, of which so many rows are open.
 func newRun(e *Engine, b Broadcast, open map[HostID]int, payloads map[string][]byte) *run {
-	b.Failures, b.Hosts = maps.Clone(b.Failures), slices.Clone(b.Hosts) // b is its caller's
+	b.Failures, b.Expiries, b.Hosts = maps.Clone(b.Failures), maps.Clone(b.Expiries), slices.Clone(b.Hosts) // b is its caller's
 	now := e.Now()
 	left := min(b.Deadline.Sub(now), b.Message.Lifetime()) // a clock that was set back must not make it longer
 	r := &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(),

@@ -69,7 +69,7 @@ func broadcast(n int) broadcasts.Broadcast {
 			Deadline: at.Add(time.Minute), Created: at, Warnings: []string{"long"}, Until: math.MaxUint64 - belfry.Position(n),
 		},
 		Progress: broadcasts.Progress{
-			State: broadcasts.Running, Started: &started, Failures: map[string]int{"no": 2}, Pace: 12.5,
+			State: broadcasts.Running, Started: &started, Failures: map[string]int{"no": 2}, Expiries: map[string]int{"late": 4}, Pace: 12.5,
 			Counts: broadcasts.Counts{Targets: 36, Pending: 1, Accepted: 2, Suppressed: 3, Expired: 4, Gone: 5, Left: 6, Failed: 7, Cancelled: 8},
 			Hosts:  []broadcasts.Host{{Host: "push.example", State: "open", Accepted: 2}},
 		},

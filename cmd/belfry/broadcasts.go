@@ -135,6 +135,9 @@ func broadcastFacts(b broadcasts.Broadcast) [][2]string {
 	for _, reason := range slices.Sorted(maps.Keys(b.Failures)) {
 		list = append(list, [2]string{"failed with", fmt.Sprintf("%s: %d", reason, b.Failures[reason])})
 	}
+	for _, reason := range slices.Sorted(maps.Keys(b.Expiries)) {
+		list = append(list, [2]string{"expired after", fmt.Sprintf("%s: %d", reason, b.Expiries[reason])})
+	}
 	if b.State == broadcasts.Running && b.Pace > 0 {
 		list = append(list, [2]string{"pace", fmt.Sprintf("%.0f a second", b.Pace)}, [2]string{"expected end", stamp(b.ETA)})
 	}
