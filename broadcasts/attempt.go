@@ -33,12 +33,15 @@ type attempt struct {
 	Try
 	row  belfry.Subscription
 	read time.Time // when row was read
+
+	handed bool // the committer has its last word, or its next turn
 }
 
 // work takes turns until the row is settled, has to wait for longer than a
 // moment, or the run stops. Between turns the row holds no place in its lane.
 func (a *attempt) work() {
 	defer a.run.pager.leave(a.at)
+	defer a.rescue()
 	if a.read.IsZero() && !a.find() {
 		return
 	}
@@ -65,7 +68,6 @@ func (a *attempt) work() {
 			break
 		}
 		wait, settled := a.turn(pass)
-		a.leave(pass)
 		if settled {
 			return
 		}
@@ -100,6 +102,7 @@ func (a *attempt) park(wait time.Duration) {
 	r, from, try, host := a.run, a.at, a.Try, a.row.Host()
 	try.Wait = wait
 	to := Turn{from.Host, r.now() + int64(wait), from.At}
+	a.handed = true
 	r.engine.committer.note(r, func(time.Time) {
 		r.rows.move(from, to, &try)
 		r.progress.host(host) // which may never take anything: an operator is to see why
@@ -217,8 +220,9 @@ func (a *attempt) leave(p pass) {
 }
 
 // turn looks whether the row is still to be rung, makes one try and acts on its
-// verdict. It returns how long to wait before the next turn, unless settled.
+// verdict. Then its place in the lane is free. It returns how long to wait before the next turn, unless settled.
 func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
+	defer a.leave(p)
 	e, b := a.run.engine, a.run
 	lane := a.row.Host()
 	there, err := a.refresh(freshFor)
@@ -254,9 +258,7 @@ func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	if !b.edition.ask(a.row) {
 		return 0, false // another broadcast with its topic was quicker
 	}
-	o := e.Sender.Send(b.flight, a.row, belfry.PushMessage{Payload: payload, TTL: ttl,
-		Urgency: b.Message.Urgency, Topic: b.topic, Unpadded: a.Short})
-	b.edition.answered(a.row)
+	o := a.send(belfry.PushMessage{Payload: payload, TTL: ttl, Urgency: b.Message.Urgency, Topic: b.topic, Unpadded: a.Short})
 	a.Tries++
 	a.log(o)
 	if state, changed := p.lane.answered(o, p.slowed, time.Now()); changed {
@@ -435,7 +437,14 @@ func (a *attempt) unreadable(err error) (time.Duration, bool) {
 	return a.settle(failed, reasonUnreadable)
 }
 
+// send makes one try, which ends with its answer, or a crash.
+func (a *attempt) send(m belfry.PushMessage) belfry.Outcome {
+	defer a.run.edition.answered(a.row)
+	return a.run.engine.Sender.Send(a.run.flight, a.row, m)
+}
+
 func (a *attempt) settle(r result, reason string) (time.Duration, bool) {
+	a.handed = true
 	a.run.engine.committer.settle(a.run, settlement{a.at, a.Try, a.row, r, reason})
 	return 0, true
 }

@@ -22,6 +22,8 @@
 //   - No push service is asked by more than Config.PerHost attempts at a time, nor
 //     faster than it wants; one that fails is asked once a second. None keeps
 //     another one's rows waiting, and memory does not grow with the audience.
+//   - A broadcast that makes our own code panic costs the row at which it does so;
+//     the third time it is cancelled, over all restarts.
 //   - A broadcast that was cut off, by a restart or a power cut, goes on where it
 //     was. What was sent and not yet written down is sent again: at most what is
 //     in flight and two batches of the committer, 256 rows.
@@ -94,9 +96,10 @@ const unknownCourse = -1
 
 // A Course is how far a broadcast has come through its audience.
 type Course struct {
-	After  belfry.Position `json:"after"`            // the pager has passed all rows up to it
-	Handed int             `json:"handed"`           // how many
-	Proven bool            `json:"proven,omitempty"` // the canary went well: the operator let the broadcast go on
+	After   belfry.Position `json:"after"`             // the pager has passed all rows up to it
+	Handed  int             `json:"handed"`            // how many
+	Proven  bool            `json:"proven,omitempty"`  // the canary went well: the operator let the broadcast go on
+	Crashes int             `json:"crashes,omitempty"` // how often it made our own code panic
 }
 
 // A Try is what is known of a row that was tried and is not settled.

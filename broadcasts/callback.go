@@ -115,6 +115,11 @@ func (c *calling) try() (last bool) {
 
 // call tells the receiver what is on disk.
 func (c *calling) call() (status int, err error) {
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			err = newCrash(recovered)
+		}
+	}()
 	b, err := c.engine.Journal.Get(c.engine.flight, c.id)
 	if err != nil {
 		return 0, err

@@ -92,7 +92,7 @@ func (b *bell) ring() broadcasts.Broadcast {
 
 func (b *bell) uncalled() int {
 	b.t.Helper()
-	list, err := b.journal.Uncalled(b.t.Context())
+	list, _, err := b.journal.Uncalled(b.t.Context())
 	if err != nil {
 		b.t.Fatal(err)
 	}

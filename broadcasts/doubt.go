@@ -88,6 +88,7 @@ func (a *attempt) suspect() {
 	a.Suspect = mark(a.row.Endpoint)
 	r, from, try := a.run, a.at, a.Try
 	to := Turn{from.Host, never, from.At}
+	a.handed = true
 	r.engine.committer.note(r, func(time.Time) {
 		r.rows.move(from, to, &try)
 		r.progress.line(from.Host).Suspect++

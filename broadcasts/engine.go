@@ -139,10 +139,11 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	uncalled, err := e.Journal.Uncalled(ctx)
+	uncalled, damaged, err := e.Journal.Uncalled(ctx)
 	if err != nil {
 		return nil, err
 	}
+	e.passOver(damaged)
 	e.committer = newCommitter(e.flight, cfg, e.lanes)
 	for _, r := range runs {
 		e.running.Add(1)
@@ -157,10 +158,11 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 
 // unfinished prepares to go on with what an earlier process left running.
 func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
-	list, err := e.Journal.Unfinished(ctx)
+	list, damaged, err := e.Journal.Unfinished(ctx)
 	if err != nil {
 		return nil, err
 	}
+	e.passOver(damaged)
 	for _, b := range list {
 		if b.Handed == unknownCourse {
 			b.cancelRest("restart", stamp(e.Now()))
@@ -171,9 +173,12 @@ func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
 		if b.State != Running && b.State != Scheduled {
 			continue
 		}
-		r, err := e.again(ctx, b)
+		r, _, err := e.revive(ctx, b)
 		if err != nil {
 			return nil, err
+		}
+		if r == nil {
+			continue
 		}
 		e.Log.Info("broadcast goes on after a restart", "broadcast", b.ID, "state", b.State, "pending", b.Counts.Pending)
 		runs = append(runs, r)
@@ -181,10 +186,27 @@ func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
 	return runs, nil
 }
 
+// passOver says which broadcasts a start does without: one that is damaged must
+// not keep all others from going on.
+func (e *Engine) passOver(damaged []string) {
+	for _, id := range damaged {
+		e.Log.Error("a broadcast is damaged and passed over: it does not go on", "broadcast", id, "hint", restoreHint)
+	}
+}
+
 // again prepares to go on with a broadcast that was stopped on its way. The
 // server may ring for other sites now: rows of one with which the message has
 // become too long fail, and say so.
-func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
+func (e *Engine) again(ctx context.Context, b Broadcast) (r *run, err error) {
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			err = newCrash(recovered)
+		}
+		if err != nil && r != nil {
+			r.edition.leave()
+			r = nil
+		}
+	}()
 	open, err := e.Journal.Open(ctx, b.ID)
 	if err != nil {
 		return nil, err
@@ -195,9 +217,9 @@ func (e *Engine) again(ctx context.Context, b Broadcast) (*run, error) {
 			e.Log.Error("a broadcast cannot go on as it was launched", "broadcast", b.ID, "origin", origin, "err", err)
 		}
 	}
-	r := newRun(e, b, open, payloads)
+	r = newRun(e, b, open, payloads)
 	if r.again = !r.waiting; r.again {
-		r.edition, err = e.rejoin(ctx, b)
+		err = r.rejoin(ctx, b)
 	}
 	return r, err
 }
@@ -297,11 +319,15 @@ func (e *Engine) start(r *run) {
 	e.stir()
 	go func() {
 		defer e.running.Done()
-		if r.await() {
-			r.deliver()
+		for r != nil {
+			if r.try() {
+				r = e.crash(r)
+				continue
+			}
+			e.dismiss(r)
+			r.announce()
+			return
 		}
-		e.dismiss(r)
-		r.announce()
 	}()
 }
 

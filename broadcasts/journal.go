@@ -37,8 +37,9 @@ type Journal interface {
 	// List returns up to limit broadcasts from the newest on, beginning behind
 	// the id after if that is not empty.
 	List(ctx context.Context, after string, limit int) ([]Broadcast, error)
-	// Unfinished returns the broadcasts that have not ended.
-	Unfinished(ctx context.Context) ([]Broadcast, error)
+	// Unfinished returns the broadcasts that have not ended, and the ids of those
+	// that cannot be read.
+	Unfinished(ctx context.Context) (list []Broadcast, damaged []string, err error)
 	// Topic returns the broadcasts whose Topic header this is, whether they have ended or not.
 	Topic(ctx context.Context, header string) ([]Broadcast, error)
 	// Open says of how many rows of a broadcast the pager has passed and nothing
@@ -48,8 +49,8 @@ type Journal interface {
 	// their turns.
 	Turns(ctx context.Context, id string, host HostID, limit int) ([]OpenRow, error)
 	// Uncalled returns the broadcasts that have ended and whose callback is not
-	// over, with what is to be called.
-	Uncalled(ctx context.Context) ([]Broadcast, error)
+	// over, with what is to be called, and the ids of those that cannot be read.
+	Uncalled(ctx context.Context) (list []Broadcast, damaged []string, err error)
 	// Called notes that the callback of a broadcast is over, and forgets it.
 	Called(ctx context.Context, id string) error
 }
@@ -249,15 +250,25 @@ func (j *BoltJournal) List(_ context.Context, after string, limit int) (list []B
 }
 
 // Unfinished returns the broadcasts that have not ended.
-func (j *BoltJournal) Unfinished(_ context.Context) (list []Broadcast, err error) {
+func (j *BoltJournal) Unfinished(context.Context) (list []Broadcast, damaged []string, err error) {
+	return j.listed("unfinished", bucketRunning, func(*Broadcast, []byte) error { return nil })
+}
+
+// listed returns the broadcasts whose ids are the keys of a bucket, with what
+// each one's value says, and the ids of those that cannot be read.
+func (j *BoltJournal) listed(doing string, bucket []byte, with func(b *Broadcast, value []byte) error) (list []Broadcast, damaged []string, err error) {
 	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketRunning).ForEach(func(key, _ []byte) error {
+		return tx.Bucket(bucket).ForEach(func(key, value []byte) error {
 			b, err := read(tx, key)
-			list = append(list, b)
-			return err
+			if err = cmp.Or(err, with(&b, value)); err != nil {
+				damaged = append(damaged, string(key))
+			} else {
+				list = append(list, b)
+			}
+			return nil
 		})
 	})
-	return list, wrap("unfinished", err)
+	return list, damaged, wrap(doing, err)
 }
 
 // Topic returns the broadcasts of a topic.
@@ -293,23 +304,13 @@ func openOf(tx *bbolt.Tx, id string) map[HostID]int {
 }
 
 // Uncalled returns the broadcasts whose callback is not over.
-func (j *BoltJournal) Uncalled(context.Context) (list []Broadcast, err error) {
-	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketCallbacks).ForEach(func(key, value []byte) error {
-			b, err := read(tx, key)
-			if err != nil {
-				return err
-			}
-			var url string
-			if boltfile.Unseal(value, &url) != nil {
-				return damaged(b.ID)
-			}
-			b.Callback = belfry.StoredCallback(url)
-			list = append(list, b)
-			return nil
-		})
+func (j *BoltJournal) Uncalled(context.Context) (list []Broadcast, damaged []string, err error) {
+	return j.listed("uncalled", bucketCallbacks, func(b *Broadcast, value []byte) error {
+		var url string
+		err := boltfile.Unseal(value, &url)
+		b.Callback = belfry.StoredCallback(url)
+		return err
 	})
-	return list, wrap("uncalled", err)
 }
 
 // Called forgets a callback. Those that are over at one time share an fsync.

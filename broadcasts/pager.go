@@ -149,11 +149,11 @@ func (p *pager) advance() (moved bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	course := Course{next, p.at.Handed + len(rows), p.at.Proven}
-	p.at, p.done = course, last || course.Handed >= r.batch
+	handed := p.at.Handed + len(rows)
+	p.at.After, p.at.Handed, p.done = next, handed, last || handed >= r.batch
 	r.edition.pass(next)
 	r.engine.committer.note(r, func(time.Time) {
-		r.course = course
+		r.course.After, r.course.Handed = next, handed
 		untried := new(Try)
 		for _, row := range rows {
 			r.rows.add(firstTurn(row), untried)

@@ -32,6 +32,7 @@ type run struct {
 	decision decision       // what an operator says of suspect rows
 	working  sync.WaitGroup // rows in memory
 	cutOff   atomic.Bool    // a row stays pending, because the run stops
+	crashes  atomic.Int64   // how often it made our own code panic, over all restarts
 	told     sync.Map       // what the log was told of this broadcast, to tell it once
 
 	stop   context.Context // ends when no new attempt may begin
@@ -60,6 +61,7 @@ func newRun(e *Engine, b Broadcast, open map[HostID]int, payloads map[string][]b
 		gauge: gauge{since: stamp(now), before: b.Counts.Targets - b.Counts.Pending}, waiting: b.State == Scheduled, limiter: b.limiter(),
 		progress: b.Progress, course: b.Course, rows: newOpenRows(), changed: make(chan struct{})}
 	r.deadline = r.began.Add(left)
+	r.crashes.Store(int64(b.Crashes))
 	r.pager, r.jury = newPager(r, b.Course, open), newJury(b.Hosts)
 	r.stop, r.halt = context.WithCancel(e.stop)
 	r.flight, r.kill = context.WithCancel(e.flight)

@@ -57,18 +57,12 @@ func (ts *topics) begin(l Launch, now time.Time) (*edition, time.Time) {
 	return ts.join(l, now, 0, 1), now
 }
 
-// resume puts a broadcast that goes on back where it was.
-func (ts *topics) resume(b Broadcast) *edition {
+// resume puts a broadcast that has started back where it was, to go on or,
+// without runs, for what it has come by.
+func (ts *topics) resume(b Broadcast, runs int) *edition {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	return ts.join(b.Launch, *b.Started, b.After, 1)
-}
-
-// recall notes how far a broadcast came on which nobody works.
-func (ts *topics) recall(b Broadcast) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	ts.join(b.Launch, *b.Started, b.After, 0)
+	return ts.join(b.Launch, *b.Started, b.After, runs)
 }
 
 func (ts *topics) join(l Launch, started time.Time, passed belfry.Position, runs int) *edition {
@@ -170,18 +164,19 @@ func (ed *edition) answered(row belfry.Subscription) {
 	delete(asked, row.Seq)
 }
 
-// rejoin puts a broadcast that goes on back among those of its topic, after what
-// newer ones have come by that are over or paused.
-func (e *Engine) rejoin(ctx context.Context, b Broadcast) (*edition, error) {
-	ed := e.topics.resume(b) // before reading: what ends from now on stays known
-	if ed == nil {
-		return nil, nil
+// rejoin puts a broadcast that goes on back among those of its topic, beside the
+// newer ones that are over or paused.
+func (r *run) rejoin(ctx context.Context, b Broadcast) error {
+	e := r.engine
+	if r.topic == "" {
+		return nil
 	}
-	list, err := e.Journal.Topic(ctx, ed.header)
+	r.edition = e.topics.resume(b, 1) // before reading: what ends from now on stays known
+	list, err := e.Journal.Topic(ctx, r.edition.header)
 	for _, other := range list {
-		if other.Started != nil && (&edition{id: other.ID, started: *other.Started}).compare(ed) > 0 {
-			e.topics.recall(other)
+		if other.Started != nil && (&edition{id: other.ID, started: *other.Started}).compare(r.edition) > 0 {
+			e.topics.resume(other, 0)
 		}
 	}
-	return ed, err
+	return err
 }

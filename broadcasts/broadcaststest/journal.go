@@ -317,7 +317,7 @@ func testUnfinished(t *testing.T, r Rig) {
 	j := r.Journal
 	hold := func(want ...broadcasts.Broadcast) {
 		t.Helper()
-		got, err := j.Unfinished(t.Context())
+		got, _, err := j.Unfinished(t.Context())
 		slices.SortFunc(got, func(a, b broadcasts.Broadcast) int { return strings.Compare(a.ID, b.ID) })
 		if err != nil || len(got) != len(want) {
 			t.Fatalf("%v, %v", ids(got), err)
@@ -469,7 +469,7 @@ func testCallbacks(t *testing.T, r Rig) {
 	j := r.Journal
 	hold := func(want ...broadcasts.Broadcast) {
 		t.Helper()
-		got, err := j.Uncalled(t.Context())
+		got, _, err := j.Uncalled(t.Context())
 		slices.SortFunc(got, func(a, b broadcasts.Broadcast) int { return strings.Compare(a.ID, b.ID) })
 		if err != nil || len(got) != len(want) {
 			t.Fatalf("%v, %v", ids(got), err)
@@ -539,10 +539,10 @@ func testAllOrNothing(t *testing.T, r Rig) {
 	}
 	mustHold(t, r.Journal, one, two)
 	mustBeOpen(t, r.Journal, one.ID)
-	if list, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 2 {
+	if list, _, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 2 {
 		t.Errorf("%v unfinished, %v", ids(list), err)
 	}
-	if list, err := r.Journal.Uncalled(t.Context()); err != nil || len(list) != 0 {
+	if list, _, err := r.Journal.Uncalled(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("%v are to be called, %v", ids(list), err)
 	}
 	for _, id := range []string{"a", "b", "c"} {
@@ -583,7 +583,7 @@ func testManyAtOnce(t *testing.T, r Rig) {
 		})
 	}
 	all.Wait()
-	if list, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 8 {
+	if list, _, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 8 {
 		t.Errorf("%d of 8 are there, %v", len(list), err)
 	}
 }

@@ -190,8 +190,9 @@ func (m *Memory) List(_ context.Context, after string, limit int) ([]broadcasts.
 }
 
 // Unfinished returns the broadcasts that have not ended.
-func (m *Memory) Unfinished(context.Context) ([]broadcasts.Broadcast, error) {
-	return m.newest(math.MaxInt, func(_ string, r *record) bool { return r.running })
+func (m *Memory) Unfinished(context.Context) (list []broadcasts.Broadcast, damaged []string, err error) {
+	list, err = m.newest(math.MaxInt, func(_ string, r *record) bool { return r.running })
+	return list, nil, err
 }
 
 // Topic returns the broadcasts of a topic.
@@ -201,14 +202,14 @@ func (m *Memory) Topic(_ context.Context, header string) ([]broadcasts.Broadcast
 }
 
 // Uncalled returns the broadcasts whose callback is not over.
-func (m *Memory) Uncalled(context.Context) ([]broadcasts.Broadcast, error) {
-	list, err := m.newest(math.MaxInt, func(_ string, r *record) bool { return !r.running && r.callback != "" })
+func (m *Memory) Uncalled(context.Context) (list []broadcasts.Broadcast, damaged []string, err error) {
+	list, err = m.newest(math.MaxInt, func(_ string, r *record) bool { return !r.running && r.callback != "" })
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range list {
 		list[i].Callback = belfry.StoredCallback(m.records[list[i].ID].callback)
 	}
-	return list, err
+	return list, nil, err
 }
 
 // Called forgets a callback.

@@ -144,8 +144,8 @@ type meteredJournal struct {
 }
 
 // Unfinished is where broadcasts come from that an earlier process began.
-func (j meteredJournal) Unfinished(ctx context.Context) ([]broadcasts.Broadcast, error) {
-	list, err := j.Journal.Unfinished(ctx)
+func (j meteredJournal) Unfinished(ctx context.Context) (list []broadcasts.Broadcast, damaged []string, err error) {
+	list, damaged, err = j.Journal.Unfinished(ctx)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, b := range list {
@@ -153,7 +153,7 @@ func (j meteredJournal) Unfinished(ctx context.Context) ([]broadcasts.Broadcast,
 			j.begin(b)
 		}
 	}
-	return list, err
+	return list, damaged, err
 }
 
 func (j meteredJournal) Create(ctx context.Context, b broadcasts.Broadcast, c *broadcasts.Claim) (broadcasts.Broadcast, error) {
