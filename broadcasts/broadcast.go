@@ -99,6 +99,7 @@ type Course struct {
 	After   belfry.Position `json:"after"`             // the pager has passed all rows up to it
 	Handed  int             `json:"handed"`            // how many
 	Proven  bool            `json:"proven,omitempty"`  // the canary went well: the operator let the broadcast go on
+	Lease   Lease           `json:"lease,omitzero"`    // whose it is to deliver
 	Crashes int             `json:"crashes,omitempty"` // how often it made our own code panic
 }
 

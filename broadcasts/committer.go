@@ -149,6 +149,7 @@ func (c *committer) commit(batch []entry) {
 		if r.progress.State == Running {
 			r.progress.measure(now, &r.gauge, r.Deadline, most, wait)
 		}
+		r.course.Lease = Lease{r.engine.Holder, now}
 		changes = append(changes, Change{Broadcast{r.Launch, r.progress, r.course}, r.rows.changed})
 	}
 	if !c.write(changes) {

@@ -385,10 +385,15 @@ func (b *bell) start() {
 // restart closes the engine with no patience and makes a new one on the same journal.
 func (b *bell) restart() {
 	b.t.Helper()
+	b.stop()
+	b.start()
+}
+
+// stop closes the engine with no patience.
+func (b *bell) stop() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	b.Close(ctx)
-	b.start()
 }
 
 var everybody = belfry.Audience{All: true}

@@ -60,6 +60,10 @@ type Config struct {
 	Caller        Caller
 	CallbackHosts belfry.CallbackHosts
 
+	// Holder is who we are among the servers that share the journal. Default:
+	// whoever has its file, which is one at a time and the same after a restart.
+	Holder string
+
 	// Origins are the sites we ring for, at least one. The first is used for rows that name none.
 	Origins []string
 
@@ -115,6 +119,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Presence == nil {
 		cfg.Presence = nobody{}
 	}
+	cfg.Holder = cmp.Or(cfg.Holder, "file")
 	if cfg.PerHost < 0 {
 		return nil, fmt.Errorf("broadcasts: PerHost is %d", cfg.PerHost)
 	}
@@ -158,7 +163,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 
 // unfinished prepares to go on with what an earlier process left running.
 func (e *Engine) unfinished(ctx context.Context) (runs []*run, err error) {
-	list, damaged, err := e.Journal.Unfinished(ctx)
+	list, damaged, err := e.Journal.Unfinished(ctx, e.Holder, e.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +288,7 @@ func (e *Engine) begin(ctx context.Context, b Broadcast, payloads map[string][]b
 	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, b.Audience); err != nil {
 		return Broadcast{}, false, err
 	}
-	b.Counts.Pending = b.Counts.Targets
+	b.Counts.Pending, b.Lease = b.Counts.Targets, Lease{e.Holder, b.Created}
 	var ed *edition
 	if b.State == Running {
 		ed, *b.Started = e.topics.begin(b.Launch, *b.Started)

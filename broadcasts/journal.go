@@ -37,9 +37,9 @@ type Journal interface {
 	// List returns up to limit broadcasts from the newest on, beginning behind
 	// the id after if that is not empty.
 	List(ctx context.Context, after string, limit int) ([]Broadcast, error)
-	// Unfinished returns the broadcasts that have not ended, and the ids of those
-	// that cannot be read.
-	Unfinished(ctx context.Context) (list []Broadcast, damaged []string, err error)
+	// Unfinished returns the broadcasts that have not ended and are free for holder
+	// now, and the ids of those that cannot be read.
+	Unfinished(ctx context.Context, holder string, now time.Time) (list []Broadcast, damaged []string, err error)
 	// Topic returns the broadcasts whose Topic header this is, whether they have ended or not.
 	Topic(ctx context.Context, header string) ([]Broadcast, error)
 	// Open says of how many rows of a broadcast the pager has passed and nothing
@@ -249,9 +249,10 @@ func (j *BoltJournal) List(_ context.Context, after string, limit int) (list []B
 	return list, wrap("list", err)
 }
 
-// Unfinished returns the broadcasts that have not ended.
-func (j *BoltJournal) Unfinished(context.Context) (list []Broadcast, damaged []string, err error) {
-	return j.listed("unfinished", bucketRunning, func(*Broadcast, []byte) error { return nil })
+// Unfinished returns the broadcasts that have not ended and are free for holder.
+func (j *BoltJournal) Unfinished(_ context.Context, holder string, now time.Time) (list []Broadcast, damaged []string, err error) {
+	list, damaged, err = j.listed("unfinished", bucketRunning, func(*Broadcast, []byte) error { return nil })
+	return slices.DeleteFunc(list, func(b Broadcast) bool { return !b.Lease.Free(holder, now) }), damaged, err
 }
 
 // listed returns the broadcasts whose ids are the keys of a bucket, with what

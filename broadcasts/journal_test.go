@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -190,7 +191,7 @@ func (r *boltRig) mustBeDamaged(id string) {
 	if _, err := r.List(r.t.Context(), "", 10); len(r.record("broadcasts", id)) > 0 && !errors.Is(err, belfry.ErrCorrupt) {
 		r.t.Fatal("List passes over it:", err)
 	}
-	if list, damaged, err := r.Unfinished(r.t.Context()); err != nil || !slices.Equal(damaged, []string{id}) {
+	if list, damaged, err := r.Unfinished(r.t.Context(), "one", time.Now()); err != nil || !slices.Equal(damaged, []string{id}) {
 		r.t.Fatalf("Unfinished gives %d and %q, %v", len(list), damaged, err)
 	}
 }

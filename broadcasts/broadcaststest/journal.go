@@ -41,6 +41,7 @@ func Journal(t *testing.T, open func(t *testing.T) Rig) {
 		{"no reference is kept", testNoReference},
 		{"list", testList},
 		{"unfinished", testUnfinished},
+		{"leases", testLeases},
 		{"topics", testTopics},
 		{"open rows", testOpen},
 		{"wiped", testWiped},
@@ -73,7 +74,7 @@ func broadcast(n int) broadcasts.Broadcast {
 			Counts: broadcasts.Counts{Targets: 36, Pending: 1, Accepted: 2, Suppressed: 3, Expired: 4, Gone: 5, Left: 6, Failed: 7, Cancelled: 8},
 			Hosts:  []broadcasts.Host{{Host: "push.example", State: "open", Accepted: 2}},
 		},
-		Course: broadcasts.Course{After: math.MaxUint64 - 1, Handed: 35, Proven: true},
+		Course: broadcasts.Course{After: math.MaxUint64 - 1, Handed: 35, Proven: true, Lease: broadcasts.Lease{Holder: "one", Renewed: at}, Crashes: 1},
 	}
 }
 
@@ -317,7 +318,7 @@ func testUnfinished(t *testing.T, r Rig) {
 	j := r.Journal
 	hold := func(want ...broadcasts.Broadcast) {
 		t.Helper()
-		got, _, err := j.Unfinished(t.Context())
+		got, _, err := j.Unfinished(t.Context(), "one", at)
 		slices.SortFunc(got, func(a, b broadcasts.Broadcast) int { return strings.Compare(a.ID, b.ID) })
 		if err != nil || len(got) != len(want) {
 			t.Fatalf("%v, %v", ids(got), err)
@@ -365,6 +366,39 @@ func mustBeOpen(t *testing.T, j broadcasts.Journal, id string, want ...broadcast
 			}
 		}
 	}
+}
+
+// What one server delivers no other one touches, until it was not heard of for
+// too long; each commit renews that. The same server has it back at once.
+func testLeases(t *testing.T, r Rig) {
+	j, b := r.Journal, broadcast(1)
+	mustCreate(t, j, b)
+	free := func(holder string, after time.Duration, want bool) {
+		t.Helper()
+		list, _, err := j.Unfinished(t.Context(), holder, at.Add(after))
+		if err != nil || len(list) > 1 || (len(list) == 1) != want {
+			t.Errorf("%s, %v later: free are %v, %v", holder, after, ids(list), err)
+		}
+	}
+	for range 2 {
+		free("one", 0, true)
+		free("one", time.Hour, true)
+		free("two", 0, false)
+		free("two", 10*time.Minute-1, false)
+		free("two", 10*time.Minute, true)
+		j = r.Reopen()
+	}
+	b.Lease.Renewed = at.Add(5 * time.Minute)
+	mustCommit(t, j, []broadcasts.Broadcast{b})
+	free("two", 15*time.Minute-1, false)
+	b.Lease = broadcasts.Lease{Holder: "two", Renewed: at.Add(15 * time.Minute)}
+	mustCommit(t, j, []broadcasts.Broadcast{b})
+	j = r.Reopen()
+	free("one", 16*time.Minute, false)
+	free("two", 16*time.Minute, true)
+	b.Lease = broadcasts.Lease{}
+	mustCommit(t, j, []broadcasts.Broadcast{b})
+	free("one", 16*time.Minute, true)
 }
 
 // The broadcasts of a topic are found whatever became of them, and no others: by
@@ -539,7 +573,7 @@ func testAllOrNothing(t *testing.T, r Rig) {
 	}
 	mustHold(t, r.Journal, one, two)
 	mustBeOpen(t, r.Journal, one.ID)
-	if list, _, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 2 {
+	if list, _, err := r.Journal.Unfinished(t.Context(), "one", at); err != nil || len(list) != 2 {
 		t.Errorf("%v unfinished, %v", ids(list), err)
 	}
 	if list, _, err := r.Journal.Uncalled(t.Context()); err != nil || len(list) != 0 {
@@ -583,7 +617,7 @@ func testManyAtOnce(t *testing.T, r Rig) {
 		})
 	}
 	all.Wait()
-	if list, _, err := r.Journal.Unfinished(t.Context()); err != nil || len(list) != 8 {
+	if list, _, err := r.Journal.Unfinished(t.Context(), "one", at); err != nil || len(list) != 8 {
 		t.Errorf("%d of 8 are there, %v", len(list), err)
 	}
 }

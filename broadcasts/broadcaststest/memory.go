@@ -189,9 +189,9 @@ func (m *Memory) List(_ context.Context, after string, limit int) ([]broadcasts.
 	return m.newest(limit, func(id string, _ *record) bool { return after == "" || id < after })
 }
 
-// Unfinished returns the broadcasts that have not ended.
-func (m *Memory) Unfinished(context.Context) (list []broadcasts.Broadcast, damaged []string, err error) {
-	list, err = m.newest(math.MaxInt, func(_ string, r *record) bool { return r.running })
+// Unfinished returns the broadcasts that have not ended and are free for holder.
+func (m *Memory) Unfinished(_ context.Context, holder string, now time.Time) (list []broadcasts.Broadcast, damaged []string, err error) {
+	list, err = m.newest(math.MaxInt, func(_ string, r *record) bool { return r.running && r.course.Lease.Free(holder, now) })
 	return list, nil, err
 }
 

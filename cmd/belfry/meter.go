@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -144,8 +145,8 @@ type meteredJournal struct {
 }
 
 // Unfinished is where broadcasts come from that an earlier process began.
-func (j meteredJournal) Unfinished(ctx context.Context) (list []broadcasts.Broadcast, damaged []string, err error) {
-	list, damaged, err = j.Journal.Unfinished(ctx)
+func (j meteredJournal) Unfinished(ctx context.Context, holder string, now time.Time) (list []broadcasts.Broadcast, damaged []string, err error) {
+	list, damaged, err = j.Journal.Unfinished(ctx, holder, now)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, b := range list {
