@@ -60,6 +60,8 @@ type Subscription struct {
 	Created  time.Time
 	Seen     time.Time // when its browser was last heard of
 	Imported bool      // came from a file, not from a browser
+
+	Memory Memory // what push services have let us know of it
 }
 
 // Host is the push service's host, safe to log.

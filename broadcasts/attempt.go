@@ -32,7 +32,8 @@ type attempt struct {
 	at  Turn // as the journal has it
 	Try
 	row  belfry.Subscription
-	read time.Time // when row was read
+	read time.Time      // when row was read
+	last belfry.Outcome // of the last try since the row came into memory
 
 	handed bool // the committer has its last word, or its next turn
 }
@@ -237,6 +238,8 @@ func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 		return 0, false // its browser moved to another push service, which has a lane of its own
 	case !served: // a site that we no longer ring for: its links could not be checked
 		return a.settle(failed, "origin-not-served")
+	case a.row.Memory.WrongKey:
+		return a.settle(failed, belfry.MarkWrongKey) // asking again is in vain until its browser comes (WP-64)
 	case payload == nil:
 		return a.settle(failed, "message-too-large")
 	case b.Message.Lifetime() == 0 && b.again:
@@ -258,8 +261,9 @@ func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	if !b.edition.ask(a.row) {
 		return 0, false // another broadcast with its topic was quicker
 	}
-	o := a.send(belfry.PushMessage{Payload: payload, TTL: ttl, Urgency: b.Message.Urgency, Topic: b.topic, Unpadded: a.Short})
+	o := a.send(belfry.PushMessage{Payload: payload, TTL: ttl, Urgency: b.Message.Urgency, Topic: b.topic, Unpadded: a.short()})
 	a.Tries++
+	a.last, a.Silent = o, o.Verdict == belfry.Later && o.Status == 0
 	a.log(o)
 	if state, changed := p.lane.answered(o, p.slowed, time.Now()); changed {
 		e.tell(p.lane, state, o)
@@ -284,7 +288,7 @@ func (a *attempt) act(o belfry.Outcome) (wait time.Duration, settled bool) {
 		a.run.cutOff.Store(true) // the row stays pending
 		return 0, true
 	case belfry.TooLarge:
-		if !a.Short {
+		if !a.short() {
 			a.Short = true
 			return 0, false
 		}
@@ -445,7 +449,7 @@ func (a *attempt) send(m belfry.PushMessage) belfry.Outcome {
 
 func (a *attempt) settle(r result, reason string) (time.Duration, bool) {
 	a.handed = true
-	a.run.engine.committer.settle(a.run, settlement{a.at, a.Try, a.row, r, reason})
+	a.run.engine.committer.settle(a.run, settlement{a.at, a.Try, a.row, r, reason, a.lesson(r)})
 	return 0, true
 }
 

@@ -110,6 +110,7 @@ type Try struct {
 	Short   bool          `json:"short,omitempty"`   // seal without padding: it was TooLarge with it
 	Doubted bool          `json:"doubted,omitempty"` // it was called gone, and may not be
 	Held    time.Duration `json:"held,omitempty"`    // on behalf of Presence, in all
+	Silent  bool          `json:"silent,omitempty"`  // nobody answered at the last try
 	Suspect string        `json:"suspect,omitempty"` // called gone at the endpoint with this mark, and an operator is to decide
 }
 
@@ -201,7 +202,8 @@ type settlement struct {
 	try    Try
 	row    belfry.Subscription // as it was at the last try
 	result result
-	reason string // with failed, and with expired what last stood in the way
+	reason string        // with failed, and with expired what last stood in the way
+	memory belfry.Memory // what is to be remembered of the row
 }
 
 // maxHosts and maxReasons bound what a hostile audience can make a record grow

@@ -139,8 +139,12 @@ func (c *committer) commit(batch []entry) {
 		}
 		e.run.progress.settle(e.settlement)
 		e.run.rows.settle(e.at)
-		if e.result == gone {
+		switch {
+		case e.result == gone:
 			c.gone = append(c.gone, e.row)
+		case e.memory != e.row.Memory:
+			e.row.Memory = e.memory
+			e.run.learnt = append(e.run.learnt, e.row)
 		}
 	}
 	changes := make([]Change, 0, len(touched))
@@ -150,13 +154,14 @@ func (c *committer) commit(batch []entry) {
 			r.progress.measure(now, &r.gauge, r.Deadline, most, wait)
 		}
 		r.course.Lease = Lease{r.engine.Holder, now}
-		changes = append(changes, Change{Broadcast{r.Launch, r.progress, r.course}, r.rows.changed})
+		changes = append(changes, Change{Broadcast{r.Launch, r.progress, r.course}, r.rows.changed, r.learnt})
 	}
 	if !c.write(changes) {
 		return
 	}
 	c.gone = nil
 	for r := range touched {
+		r.learnt = nil
 		r.pager.written(r.rows.left)
 		r.rows.written()
 		r.announce()

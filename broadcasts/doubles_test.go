@@ -25,6 +25,7 @@ type people struct {
 	mu     sync.Mutex // guards all
 	rows   []belfry.Subscription
 	last   belfry.Position
+	learnt int   // how often anything was remembered
 	broken error // what reading gives instead
 }
 
@@ -61,6 +62,21 @@ func (p *people) forget(gone []belfry.Subscription) error {
 		return slices.ContainsFunc(gone, func(g belfry.Subscription) bool { return g.ID == s.ID && g.Endpoint == s.Endpoint })
 	})
 	return nil
+}
+
+func (p *people) remember(learnt []belfry.Subscription) {
+	for _, l := range learnt {
+		p.change(l.ID, func(s *belfry.Subscription) {
+			if p.learnt++; s.Endpoint == l.Endpoint {
+				s.Memory = l.Memory
+			}
+		})
+	}
+}
+
+func (p *people) memory(id string) (m belfry.Memory) {
+	p.change(id, func(s *belfry.Subscription) { m = s.Memory })
+	return m
 }
 
 func (p *people) leave(ids ...string) {
@@ -365,6 +381,7 @@ type bell struct {
 func newBell(t *testing.T, set ...func(*broadcasts.Config)) *bell {
 	b := &bell{t: t, people: &people{}, post: &post{slow: map[string]time.Duration{}}, log: &record{}}
 	b.journal = &ledger{Memory: broadcaststest.NewMemory(b.people.forget), t: t}
+	b.journal.Remember = b.people.remember
 	b.cfg = broadcasts.Config{Journal: b.journal, Audience: b.people, Sender: b.post, Origins: []string{site}, Log: slog.New(b.log.handler())}
 	for _, fn := range set {
 		fn(&b.cfg)

@@ -41,6 +41,7 @@ type jury struct {
 
 type count struct {
 	judged, gone int
+	otherKey     int  // said to be made with a key that is not ours, in this run
 	doubted      bool // its word is not enough any more
 }
 
@@ -75,6 +76,17 @@ func (j *jury) hear(host HostID, gone bool) (doubted, first bool) {
 	}
 	c.doubted = true
 	return true, true
+}
+
+// blame takes a push service's word that a row was made with another key, and
+// reports whether that is to be remembered: where it says so of too many, the
+// fault may be its own, or ours, and all would be rung no more until they visit.
+func (j *jury) blame(host HostID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	c := j.of(host)
+	c.otherKey++
+	return c.judged < manyJudged || float64(c.otherKey) <= tooGone*float64(c.judged)
 }
 
 // mark is how a suspect row remembers at which endpoint it was called gone.

@@ -184,7 +184,7 @@ func openHouse(t *testing.T, path string, s *sender.Sender) (*boltfile.File, *su
 	if err != nil {
 		t.Fatal(err)
 	}
-	journal, err := broadcasts.NewBoltJournal(file.DB, store.Forget)
+	journal, err := broadcasts.NewBoltJournal(file.DB, store)
 	if err != nil {
 		t.Fatal(err)
 	}

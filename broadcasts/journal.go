@@ -61,6 +61,9 @@ type Journal interface {
 type Change struct {
 	Broadcast
 	Rows map[Turn]*Try
+	// Learnt are rows of which something new is to be remembered, with that in their
+	// Memory and all else as it was when their push service said so.
+	Learnt []belfry.Subscription
 }
 
 // A HostID is a push service's line in the journal. Hosts come from strangers, so
@@ -140,15 +143,23 @@ var (
 
 // A BoltJournal is a Journal in the house's one file.
 type BoltJournal struct {
-	db     *bbolt.DB
-	forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)
+	db            *bbolt.DB
+	subscriptions Subscriptions
 }
 
-// NewBoltJournal keeps broadcasts in db. forget removes subscriptions inside the
-// transaction that books them as gone, but for those with a new endpoint since.
-func NewBoltJournal(db *bbolt.DB, forget func(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)) (*BoltJournal, error) {
+// Subscriptions are where a commit writes what became of them, in its own
+// transaction. Both leave those alone that have a new endpoint since.
+type Subscriptions interface {
+	// Forget removes those that are gone, and says how many it found.
+	Forget(tx *bbolt.Tx, gone []belfry.Subscription) (int, error)
+	// Remember writes the Memory of others.
+	Remember(tx *bbolt.Tx, learnt []belfry.Subscription) error
+}
+
+// NewBoltJournal keeps broadcasts in db.
+func NewBoltJournal(db *bbolt.DB, s Subscriptions) (*BoltJournal, error) {
 	err := boltfile.MakeBuckets(db, bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketTopics, bucketCallbacks, bucketClaims, bucketClaimed)
-	return &BoltJournal{db, forget}, wrap("open", err)
+	return &BoltJournal{db, s}, wrap("open", err)
 }
 
 // Create writes a new broadcast, unless the file is nearly full: what is left
@@ -201,6 +212,11 @@ func (j *BoltJournal) Commit(_ context.Context, changes []Change, gone []belfry.
 			if err := errors.Join(putProgress(tx, c.Broadcast), putRows(tx, c)); err != nil {
 				return err
 			}
+			if len(c.Learnt) > 0 {
+				if err := j.subscriptions.Remember(tx, c.Learnt); err != nil {
+					return err
+				}
+			}
 			if c.Ended() {
 				if err := errors.Join(putCallback(tx, c.Launch), putLaunch(tx, c.Launch.Wiped())); err != nil {
 					return err
@@ -210,7 +226,7 @@ func (j *BoltJournal) Commit(_ context.Context, changes []Change, gone []belfry.
 		if len(gone) == 0 {
 			return nil
 		}
-		_, err := j.forget(tx, gone)
+		_, err := j.subscriptions.Forget(tx, gone)
 		return err
 	}))
 }

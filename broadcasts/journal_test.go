@@ -1,6 +1,7 @@
 package broadcasts_test
 
 import (
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -33,8 +34,15 @@ func memoryRig(*testing.T) broadcaststest.Rig {
 		}
 		return nil
 	})
+	remembered := map[string]belfry.Memory{}
+	j.Remember = func(learnt []belfry.Subscription) {
+		for _, s := range learnt {
+			remembered[s.ID] = s.Memory
+		}
+	}
 	return broadcaststest.Rig{
 		Journal: j, Reopen: func() broadcasts.Journal { return j },
+		Remembered: func(id string) belfry.Memory { return remembered[id] },
 		Spoil:      func(on bool) { spoilt = on },
 		Subscribed: func(id string) bool { return there[id] },
 		Subscribe: func(ids ...string) {
@@ -70,7 +78,7 @@ func (r *boltRig) open() {
 	if r.file, err = boltfile.Open(r.path); err != nil {
 		r.t.Fatal(err)
 	}
-	if r.BoltJournal, err = broadcasts.NewBoltJournal(r.file.DB, r.forget); err != nil {
+	if r.BoltJournal, err = broadcasts.NewBoltJournal(r.file.DB, r); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -82,9 +90,9 @@ func (r *boltRig) reopen() {
 	r.open()
 }
 
-// forget fails, when it is spoilt, behind half of the work: the transaction
+// Forget fails, when it is spoilt, behind half of the work: the transaction
 // must take that back.
-func (r *boltRig) forget(tx *bbolt.Tx, gone []belfry.Subscription) (n int, err error) {
+func (r *boltRig) Forget(tx *bbolt.Tx, gone []belfry.Subscription) (n int, err error) {
 	for _, s := range gone {
 		if err := tx.Bucket(subscriptionBucket).Delete([]byte(s.ID)); err != nil {
 			return n, err
@@ -94,6 +102,17 @@ func (r *boltRig) forget(tx *bbolt.Tx, gone []belfry.Subscription) (n int, err e
 		}
 	}
 	return n, nil
+}
+
+// Remember keeps what is learnt in the row's value.
+func (r *boltRig) Remember(tx *bbolt.Tx, learnt []belfry.Subscription) error {
+	for _, s := range learnt {
+		text, err := json.Marshal(s.Memory)
+		if err := errors.Join(err, tx.Bucket(subscriptionBucket).Put([]byte(s.ID), text)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *boltRig) update(fn func(tx *bbolt.Tx) error) {
@@ -122,6 +141,13 @@ func (r *boltRig) rig() broadcaststest.Rig {
 				return nil
 			})
 			return there
+		},
+		Remembered: func(id string) (m belfry.Memory) {
+			r.file.View(func(tx *bbolt.Tx) error {
+				json.Unmarshal(tx.Bucket(subscriptionBucket).Get([]byte(id)), &m) // which is empty before anything is learnt
+				return nil
+			})
+			return m
 		},
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/belfry-push/belfry"
 )
 
 // A run is one broadcast on its way.
@@ -45,7 +47,8 @@ type run struct {
 	progress Progress // this and what follows are the committer's own: what it writes next
 	course   Course
 	rows     *openRows
-	closed   bool // its last change was made
+	learnt   []belfry.Subscription // whose Memory is another now, not yet committed
+	closed   bool                  // its last change was made
 
 	mu      sync.Mutex    // guards changed
 	changed chan struct{} // closed and replaced at each commit

@@ -97,6 +97,9 @@ func (s *Store) importOne(t tables, sub belfry.Subscription, key string) (create
 	if sub, err = checked(sub); err != nil {
 		return false, err
 	}
+	if err := sub.Memory.Check(); err != nil {
+		return false, err
+	}
 	old, err := t.byHash(sub.Endpoint)
 	if errors.Is(err, belfry.ErrNotFound) {
 		sub.ID, sub.Secret, sub.Imported = id.New(), belfry.SecretHash{}, true

@@ -106,6 +106,18 @@ func (s *Store) Keys(ctx context.Context) (map[string]int, error) {
 	return keys, wrap("keys", err)
 }
 
+// Marks says of how many rows each mark is remembered, by its name.
+func (s *Store) Marks(ctx context.Context) (map[string]int, error) {
+	marks := map[string]int{}
+	err := s.read(ctx, func(t tables) error {
+		for _, name := range []string{belfry.MarkWrongKey, belfry.MarkConstrained, belfry.MarkSuspect} {
+			marks[name] = int(t.tally(tallyMark + name))
+		}
+		return nil
+	})
+	return marks, wrap("marks", err)
+}
+
 // members yields the sequences of an audience behind after, ascending, each
 // once. It holds one cursor for each name in the audience and no more.
 func (t tables) members(a belfry.Audience, after uint64) iter.Seq[uint64] {

@@ -9,23 +9,30 @@ import (
 	"github.com/belfry-push/belfry"
 )
 
-// A record, version 1:
+// A record:
 //
-//	1 octet   version
+//	1 octet   version: 1, or 2 for a row of which something is remembered
 //	4 octets  CRC-32C, big-endian, of the row's 8-octet key, the version and the fields
 //	fields    each a uvarint length and that many octets:
 //	          id, endpoint, p256dh, auth, key id, secret hash, user, locale, time zone,
-//	          origin, expires, created, seen, flags, then one field for each channel
+//	          origin, expires, created, seen, flags, in version 2 memory, then one field for each channel
 //
 // A time is empty for none, or 8 octets of seconds since 1970 and 4 of
-// nanoseconds. Flags are one octet: 1 means imported. The key is part of the
+// nanoseconds. Flags are one octet: 1 means imported. Memory is 10 octets: marks
+// (1 wrong key, 2 constrained, 4 suspect), on how many days it was refused, and as
+// 4 octets each the last of these days and the first unreached one. The key is part of the
 // sum so that a record under another row's key is noticed. A row has one record
 // and no other: what encode would not write is not read either, since the next
 // change of the row would lose it, as it would a flag that is not known here.
 const (
-	recordVersion = 1
-	recordHead    = 5
-	flagImported  = 1
+	recordVersion   = 1
+	recordWithMem   = 2
+	recordHead      = 5
+	flagImported    = 1
+	memorySize      = 10
+	markWrongKey    = 1
+	markConstrained = 2
+	markSuspect     = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -40,7 +47,7 @@ func recordSum(seq uint64, version byte, fields []byte) uint32 {
 // encode returns the record of s.
 func encode(s *belfry.Subscription) []byte {
 	b := make([]byte, recordHead, 512)
-	b[0] = recordVersion
+	b[0] = versionOf(s)
 	b = appendField(b, s.ID)
 	b = appendField(b, s.Endpoint.Reveal())
 	b = appendField(b, s.P256dh[:])
@@ -58,11 +65,36 @@ func encode(s *belfry.Subscription) []byte {
 		flags |= flagImported
 	}
 	b = appendField(b, []byte{flags})
+	if s.Memory != (belfry.Memory{}) {
+		b = appendMemory(b, s.Memory)
+	}
 	for _, c := range s.Channels {
 		b = appendField(b, c)
 	}
-	binary.BigEndian.PutUint32(b[1:], recordSum(uint64(s.Seq), recordVersion, b[recordHead:]))
+	binary.BigEndian.PutUint32(b[1:], recordSum(uint64(s.Seq), b[0], b[recordHead:]))
 	return b
+}
+
+func versionOf(s *belfry.Subscription) byte {
+	if s.Memory == (belfry.Memory{}) {
+		return recordVersion
+	}
+	return recordWithMem
+}
+
+func appendMemory(b []byte, m belfry.Memory) []byte {
+	var marks byte
+	for _, mark := range []struct {
+		set bool
+		bit byte
+	}{{m.WrongKey, markWrongKey}, {m.Constrained, markConstrained}, {m.Suspect, markSuspect}} {
+		if mark.set {
+			marks |= mark.bit
+		}
+	}
+	b = append(b, memorySize, marks, byte(m.RefusedDays))
+	b = binary.BigEndian.AppendUint32(b, uint32(m.Refused))
+	return binary.BigEndian.AppendUint32(b, uint32(m.Unreached))
 }
 
 func appendField[T string | []byte](b []byte, v T) []byte {
@@ -82,7 +114,7 @@ func appendTime(b []byte, t time.Time) []byte {
 // which belongs to a transaction.
 func decode(seq uint64, b []byte) (belfry.Subscription, error) {
 	s := belfry.Subscription{Seq: belfry.Position(seq)}
-	if len(b) < recordHead || b[0] != recordVersion {
+	if len(b) < recordHead || b[0] != recordVersion && b[0] != recordWithMem {
 		return belfry.Subscription{}, damaged(seq)
 	}
 	if recordSum(seq, b[0], b[recordHead:]) != binary.BigEndian.Uint32(b[1:]) {
@@ -101,6 +133,9 @@ func decode(seq uint64, b []byte) (belfry.Subscription, error) {
 	r.fill(flags[:])
 	r.bad = r.bad || flags[0]&^flagImported != 0
 	s.Imported = flags[0]&flagImported != 0
+	if b[0] == recordWithMem {
+		s.Memory = r.memory()
+	}
 	for len(r.rest) > 0 && !r.bad {
 		s.Channels = append(s.Channels, r.text())
 	}
@@ -143,6 +178,15 @@ func (r *reader) fill(dst []byte) {
 		return
 	}
 	copy(dst, f)
+}
+
+func (r *reader) memory() belfry.Memory {
+	var f [memorySize]byte
+	r.fill(f[:])
+	m := belfry.Memory{WrongKey: f[0]&markWrongKey != 0, Constrained: f[0]&markConstrained != 0, Suspect: f[0]&markSuspect != 0, RefusedDays: int(f[1]),
+		Refused: belfry.Day(binary.BigEndian.Uint32(f[2:])), Unreached: belfry.Day(binary.BigEndian.Uint32(f[6:]))}
+	r.bad = r.bad || f[0]&^(markWrongKey|markConstrained|markSuspect) != 0 || m == (belfry.Memory{}) || m.Check() != nil
+	return m
 }
 
 func (r *reader) time() time.Time {

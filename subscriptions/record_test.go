@@ -33,6 +33,9 @@ func anyone(r *rand.Rand) belfry.Subscription {
 		User: text(128), Locale: text(20), TimeZone: text(40), Origin: text(100),
 		Expires: moment(), Created: moment(), Seen: moment(), Imported: r.IntN(2) == 0,
 	}
+	if r.IntN(2) == 0 {
+		s.Memory = belfry.Memory{WrongKey: r.IntN(2) == 0, Constrained: r.IntN(2) == 0, Suspect: r.IntN(2) == 0, RefusedDays: 1 + r.IntN(255), Refused: belfry.Day(1 + r.Uint32N(1<<31)), Unreached: belfry.Day(r.Uint32())}
+	}
 	for _, secret := range [][]byte{s.P256dh[:], s.Auth[:], s.Secret[:]} {
 		copy(secret, text(2*len(secret)))
 	}
@@ -81,6 +84,20 @@ func TestRecordHoldsEveryField(t *testing.T) {
 	}
 }
 
+// A row of which nothing is remembered is written as it was before anything could
+// be, so a database of then is read and no row of it changes.
+func TestRecordOfBefore(t *testing.T) {
+	s := anyone(rand.New(rand.NewPCG(11, 12)))
+	s.Memory = belfry.Memory{}
+	b := encode(&s)
+	if b[0] != 1 {
+		t.Errorf("version %d", b[0])
+	}
+	if s.Memory.Suspect = true; encode(&s)[0] != 2 || len(encode(&s)) != len(b)+1+memorySize {
+		t.Errorf("version %d of %d octets", encode(&s)[0], len(encode(&s)))
+	}
+}
+
 // Any bit that flips on the disk is noticed, and so is a record that stands
 // under the key of another: its messages would go to the wrong person (REL-14).
 func TestRecordDamage(t *testing.T) {
@@ -118,26 +135,31 @@ func FuzzDecode(f *testing.F) {
 		s := anyone(r)
 		f.Add(uint64(s.Seq), encode(&s)[recordHead:], r.Uint32())
 	}
+	marked := anyone(r)
+	marked.Memory = belfry.Memory{WrongKey: true}
+	f.Add(uint64(marked.Seq), encode(&marked)[recordHead:], r.Uint32())
 	short := belfry.Subscription{Seq: 7, ID: "01j9x2v7q3m8k5n4p6r0s1t2w3", Endpoint: belfry.StoredEndpoint("https://fcm.googleapis.com/x"),
 		KeyID: "key-a", User: "ann", Created: time.UnixMilli(1767323045678), Imported: true, Channels: []string{"alerts", "news"}}
 	f.Add(uint64(7), encode(&short)[recordHead:], uint32(0))
 	f.Add(uint64(1), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, uint32(0))
 	f.Fuzz(func(t *testing.T, seq uint64, fields []byte, bit uint32) {
 		decode(seq, fields) // as it is, with a sum that is not right
-		b := append(make([]byte, recordHead), fields...)
-		b[0] = recordVersion
-		binary.BigEndian.PutUint32(b[1:], recordSum(seq, recordVersion, fields))
-		s, err := decode(seq, b)
-		switch {
-		case err != nil && (!errors.Is(err, belfry.ErrCorrupt) || !reflect.DeepEqual(s, belfry.Subscription{})):
-			t.Fatalf("refused with %v, and yet it reads %+v", err, s)
-		case err == nil && !bytes.Equal(encode(&s), b):
-			t.Fatalf("%x\nis written again as\n%x", b, encode(&s))
-		}
-		bit %= uint32(8 * len(b))
-		b[bit/8] ^= 1 << (bit % 8)
-		if _, err := decode(seq, b); !errors.Is(err, belfry.ErrCorrupt) {
-			t.Fatalf("bit %d is flipped: %v", bit, err)
+		for _, version := range []byte{recordVersion, recordWithMem} {
+			b := append(make([]byte, recordHead), fields...)
+			b[0] = version
+			binary.BigEndian.PutUint32(b[1:], recordSum(seq, version, fields))
+			s, err := decode(seq, b)
+			switch {
+			case err != nil && (!errors.Is(err, belfry.ErrCorrupt) || !reflect.DeepEqual(s, belfry.Subscription{})):
+				t.Fatalf("refused with %v, and yet it reads %+v", err, s)
+			case err == nil && !bytes.Equal(encode(&s), b):
+				t.Fatalf("%x\nis written again as\n%x", b, encode(&s))
+			}
+			bit := bit % uint32(8*len(b))
+			b[bit/8] ^= 1 << (bit % 8)
+			if _, err := decode(seq, b); !errors.Is(err, belfry.ErrCorrupt) {
+				t.Fatalf("bit %d is flipped: %v", bit, err)
+			}
 		}
 	})
 }

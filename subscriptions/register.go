@@ -1,6 +1,7 @@
 package subscriptions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ func (s *Store) Register(ctx context.Context, sub belfry.Subscription, secret *b
 		}
 		row := refreshed(old, sub)
 		row.Seen = now
-		if err := t.checkDevices(&old, &row); err != nil {
+		if err := cmp.Or(t.checkDevices(&old, &row), inVain(old, row)); err != nil {
 			return err
 		}
 		done = Registration{Subscription: row, Secret: *secret}
@@ -199,6 +200,11 @@ func (s *Store) Update(ctx context.Context, id string, c Change) (belfry.Subscri
 		if err := t.checkDevices(&old, &row); err != nil {
 			return err
 		}
+		if c.Subscription != nil {
+			if err := inVain(old, row); err != nil {
+				return err
+			}
+		}
 		return t.save(&old, &row)
 	})
 	if err != nil {
@@ -261,6 +267,45 @@ func (s *Store) Forget(tx *bbolt.Tx, gone []belfry.Subscription) (removed int, e
 		removed++
 	}
 	return removed, nil
+}
+
+// Remember writes what push services have let us know of rows, in the transaction
+// of another. One that is not as it was then any more is left alone: it was said
+// of another endpoint or key.
+func (s *Store) Remember(tx *bbolt.Tx, learnt []belfry.Subscription) error {
+	t := openTables(tx)
+	for _, l := range learnt {
+		old, err := t.find(t.byID, []byte(l.ID))
+		if errors.Is(err, belfry.ErrNotFound) || errors.Is(err, belfry.ErrCorrupt) || err == nil && !samePlace(old, l) {
+			continue
+		}
+		if err != nil {
+			return wrap("remember", err)
+		}
+		row := old
+		row.Memory = l.Memory
+		if err := t.save(&old, &row); err != nil {
+			return wrap("remember", err)
+		}
+	}
+	return nil
+}
+
+// samePlace reports whether what was learnt of a holds for b: it belongs to the
+// browser's subscription, and to the key that we sign with.
+func samePlace(a, b belfry.Subscription) bool {
+	return a.Endpoint == b.Endpoint && a.P256dh == b.P256dh && a.Auth == b.Auth && a.KeyID == b.KeyID
+}
+
+// inVain refuses a browser that comes with the subscription that its push service
+// says was made with another key: told so, the kit subscribes anew (WP-64).
+func inVain(old, now belfry.Subscription) error {
+	if !old.Memory.WrongKey || !samePlace(old, now) {
+		return nil
+	}
+	return &belfry.Error{Kind: belfry.ErrConflict, Code: "wrong-key", Where: "subscription",
+		Text: "was made with another key, its push service says, and cannot be rung",
+		Hint: "unsubscribe in the browser and subscribe anew"}
 }
 
 func taken() error {

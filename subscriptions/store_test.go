@@ -437,6 +437,74 @@ func TestForgetSparesTheRenewed(t *testing.T) {
 	}
 }
 
+// What is remembered of a row is counted, survives a restart, and is forgotten
+// with the endpoint or key that it was said of: else a browser that healed would
+// never be rung again.
+func TestRemember(t *testing.T) {
+	h := newHouse(t, subscriptions.Config{})
+	r := h.register(browser(1, "news"))
+	row := r.Subscription
+	remember := func(row belfry.Subscription, m belfry.Memory) {
+		t.Helper()
+		row.Memory = m
+		if err := h.file.Update(func(tx *bbolt.Tx) error { return h.Remember(tx, []belfry.Subscription{row, {ID: "nobody"}}) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	marked := belfry.Memory{WrongKey: true, Suspect: true, RefusedDays: 3, Refused: 20_000}
+	remember(row, marked)
+	h.reopen()
+	if got := h.get(row.ID); got.Memory != marked || got.Endpoint != row.Endpoint || got.KeyID != row.KeyID {
+		t.Errorf("%+v", got.Memory)
+	}
+	marks := func() string {
+		got, err := h.Marks(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(got)
+	}
+	if got := marks(); got != "map[constrained:0 suspect:1 wrong-key:1]" {
+		t.Error(got)
+	}
+	if _, findings := h.examine(); len(findings) > 0 {
+		t.Errorf("%q", findings)
+	}
+
+	same, wrongKey := browser(1), &belfry.Error{}
+	if _, err := h.Register(t.Context(), same, &r.Secret); !errors.As(err, &wrongKey) || wrongKey.Code != "wrong-key" {
+		t.Errorf("registered in vain: %v", err)
+	}
+	if _, err := h.Update(t.Context(), row.ID, subscriptions.Change{Subscription: &same}); !errors.As(err, &wrongKey) || wrongKey.Code != "wrong-key" {
+		t.Errorf("changed in vain: %v", err)
+	}
+	channels := []string{"more"}
+	if got, err := h.Update(t.Context(), row.ID, subscriptions.Change{Channels: &channels}); err != nil || got.Memory != marked {
+		t.Errorf("other channels: %+v, %v", got.Memory, err)
+	}
+	fresh := browser(2)
+	if got, err := h.Update(t.Context(), row.ID, subscriptions.Change{Subscription: &fresh}); err != nil || got.Memory != (belfry.Memory{}) {
+		t.Errorf("a new endpoint: %+v, %v", got.Memory, err)
+	}
+	if got := marks(); got != "map[constrained:0 suspect:0 wrong-key:0]" {
+		t.Error(got)
+	}
+	remember(row, marked) // said of the old endpoint, and late
+	if got := h.get(row.ID); got.Memory != (belfry.Memory{}) {
+		t.Errorf("a word of another endpoint: %+v", got.Memory)
+	}
+
+	moved := browser(3)
+	moved.Memory = belfry.Memory{Constrained: true}
+	if got, err := h.Import(t.Context(), []belfry.Subscription{moved}, ""); err != nil || got.Created != 1 || marks() != "map[constrained:1 suspect:0 wrong-key:0]" {
+		t.Errorf("imported %+v, %v, %s", got, err, marks())
+	}
+	moved.Memory = belfry.Memory{RefusedDays: 1}
+	if got, err := h.Import(t.Context(), []belfry.Subscription{moved}, ""); err != nil || len(got.Refused) != 1 {
+		t.Errorf("imported %+v, %v", got, err)
+	}
+}
+
 // A flood of made-up browsers ends at the cap, and those who are in can still
 // change and leave (SEC-42). An operator's import is not held back by it.
 func TestMaxRows(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 //	    value  empty
 //	subscriptions.counts
 //	    key    "a", all rows; "b", those that no import brought; "c" channel, "k" VAPID key id, "u" user, their rows;
-//	           "d" user, those of the user's rows that a browser registered
+//	           "d" user, those of the user's rows that a browser registered; "m" mark, rows that have it in their memory
 //	    value  8-byte big-endian number, never zero
 //
 // All but the first are derived: they are written in the same transaction as
@@ -115,7 +115,12 @@ func (t tables) add(s *belfry.Subscription) error {
 
 // save replaces the row old by now, and all that is derived from the one by
 // what is derived from the other. Either may be nil.
+//
+// What was learnt of another endpoint or key says nothing of the one that is now.
 func (t tables) save(old, now *belfry.Subscription) error {
+	if old != nil && now != nil && !samePlace(*old, *now) {
+		now.Memory = belfry.Memory{}
+	}
 	if now != nil {
 		if err := t.rows.Put(seqKey(uint64(now.Seq)), encode(now)); err != nil {
 			return err
@@ -178,6 +183,7 @@ const (
 	tallyKey     = "k"
 	tallyUser    = "u"
 	tallyDevices = "d"
+	tallyMark    = "m"
 )
 
 // tallies are the keys in counts under which s is counted.
@@ -189,6 +195,9 @@ func tallies(s *belfry.Subscription) []string {
 	all = append(all, tallyAll, tallyKey+s.KeyID)
 	if !s.Imported {
 		all = append(all, tallyBrowser)
+	}
+	for _, mark := range s.Memory.Marks() {
+		all = append(all, tallyMark+mark)
 	}
 	for _, c := range s.Channels {
 		all = append(all, tallyChannel+c)

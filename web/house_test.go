@@ -86,7 +86,7 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 	log := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	out := must(sender.New(sender.Config{Signer: keys.NewSigner(h.ring, "", time.Now), Hosts: h.service.Hosts(), Client: h.service.Client()}))
 	t.Cleanup(out.Close)
-	journal := must(broadcasts.NewBoltJournal(file.DB, h.store.Forget))
+	journal := must(broadcasts.NewBoltJournal(file.DB, h.store))
 	engine := must(broadcasts.New(t.Context(), broadcasts.Config{Journal: journal, Audience: h.store, Sender: out, Origins: []string{site}, Caller: caller, Log: log}))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -31,13 +31,14 @@ type Row struct {
 	Origin   string     `json:"origin"`
 	KeyID    string     `json:"keyId"`
 	Imported bool       `json:"imported"`
+	Marks    []string   `json:"marks"` // what push services have let us know of it
 	Created  time.Time  `json:"created"`
 	Seen     *time.Time `json:"seen"` // when its browser was last heard of; null for never
 }
 
 func rowOf(s belfry.Subscription) Row {
 	r := Row{ID: s.ID, Host: s.Host(), Channels: append([]string{}, s.Channels...), User: s.User, Locale: s.Locale,
-		TimeZone: s.TimeZone, Origin: s.Origin, KeyID: s.KeyID, Imported: s.Imported, Created: s.Created}
+		TimeZone: s.TimeZone, Origin: s.Origin, KeyID: s.KeyID, Imported: s.Imported, Marks: append([]string{}, s.Memory.Marks()...), Created: s.Created}
 	if !s.Seen.IsZero() {
 		r.Seen = &s.Seen
 	}
@@ -48,12 +49,13 @@ func rowOf(s belfry.Subscription) Row {
 // PushSubscription.toJSON() gives, and what we know besides.
 type line struct {
 	belfry.PushSubscription
-	Channels []string `json:"channels,omitempty"`
-	User     string   `json:"user,omitempty"`
-	Locale   string   `json:"locale,omitempty"`
-	TimeZone string   `json:"timeZone,omitempty"`
-	Origin   string   `json:"origin,omitempty"`
-	KeyID    string   `json:"keyId,omitempty"`
+	Channels []string      `json:"channels,omitempty"`
+	User     string        `json:"user,omitempty"`
+	Locale   string        `json:"locale,omitempty"`
+	TimeZone string        `json:"timeZone,omitempty"`
+	Origin   string        `json:"origin,omitempty"`
+	KeyID    string        `json:"keyId,omitempty"`
+	Memory   belfry.Memory `json:"memory,omitzero"`
 }
 
 // audienceOf reads ?channel= and ?user= into an audience, all by default.
@@ -205,7 +207,7 @@ func (s *Server) exportSubscriptions(c *gin.Context) error {
 }
 
 func lineOf(r belfry.Subscription) line {
-	l := line{Channels: r.Channels, User: r.User, Locale: r.Locale, TimeZone: r.TimeZone, Origin: r.Origin, KeyID: r.KeyID}
+	l := line{Channels: r.Channels, User: r.User, Locale: r.Locale, TimeZone: r.TimeZone, Origin: r.Origin, KeyID: r.KeyID, Memory: r.Memory}
 	l.Endpoint = r.Endpoint.Reveal()
 	l.Keys.P256dh, l.Keys.Auth = r.P256dh.Reveal(), r.Auth.Reveal()
 	if !r.Expires.IsZero() {
@@ -442,7 +444,7 @@ func (s *Server) readLine(text []byte, d importDefaults) (belfry.Subscription, e
 	if err != nil {
 		return r, err
 	}
-	if err := errors.Join(belfry.CheckUser(l.User), belfry.CheckLocale(l.Locale), belfry.CheckTimeZone(l.TimeZone)); err != nil {
+	if err := errors.Join(belfry.CheckUser(l.User), belfry.CheckLocale(l.Locale), belfry.CheckTimeZone(l.TimeZone), l.Memory.Check()); err != nil {
 		return r, err
 	}
 	if l.KeyID != "" { // else the store knows, or it is the current one
@@ -450,6 +452,6 @@ func (s *Server) readLine(text []byte, d importDefaults) (belfry.Subscription, e
 			return r, err
 		}
 	}
-	r.Channels, r.User, r.Locale, r.TimeZone, r.Origin, r.KeyID, r.Imported = channels, l.User, l.Locale, l.TimeZone, l.Origin, l.KeyID, true
+	r.Channels, r.User, r.Locale, r.TimeZone, r.Origin, r.KeyID, r.Memory, r.Imported = channels, l.User, l.Locale, l.TimeZone, l.Origin, l.KeyID, l.Memory, true
 	return r, nil
 }

@@ -22,8 +22,9 @@ type Rig struct {
 	Journal    broadcasts.Journal
 	Subscribe  func(ids ...string)
 	Subscribed func(id string) bool
-	Spoil      func(bool)                // while it is spoilt, forgetting fails halfway through
-	Reopen     func() broadcasts.Journal // as a restart does; Journal may not be used any more
+	Remembered func(id string) belfry.Memory // zero for one of which nothing was learnt
+	Spoil      func(bool)                    // while it is spoilt, forgetting fails halfway through
+	Reopen     func() broadcasts.Journal     // as a restart does; Journal may not be used any more
 }
 
 // Journal holds the journals that open makes against what an engine relies on.
@@ -47,6 +48,7 @@ func Journal(t *testing.T, open func(t *testing.T) Rig) {
 		{"wiped", testWiped},
 		{"callbacks", testCallbacks},
 		{"forget", testForget},
+		{"remember", testRemember},
 		{"all or nothing", testAllOrNothing},
 		{"many at once", testManyAtOnce},
 	} {
@@ -552,6 +554,32 @@ func testForget(t *testing.T, r Rig) {
 	mustHold(t, r.Reopen(), b)
 	if r.Subscribed("b") {
 		t.Error("the restart brought back who is gone")
+	}
+}
+
+// What a push service lets us know of a subscription is remembered with the count
+// that came of it, or not at all.
+func testRemember(t *testing.T, r Rig) {
+	r.Subscribe("a", "b", "c")
+	one := broadcast(1)
+	mustCreate(t, r.Journal, one)
+	learnt := changes(one)
+	learnt[0].Learnt = rows("a")
+	learnt[0].Learnt[0].Memory = belfry.Memory{WrongKey: true, RefusedDays: 2, Refused: 20_000}
+	r.Spoil(true)
+	if err := r.Journal.Commit(t.Context(), learnt, rows("b", "c")); err == nil {
+		t.Fatal("a commit that cannot forget succeeds")
+	}
+	if m := r.Remembered("a"); m != (belfry.Memory{}) {
+		t.Errorf("a commit that failed remembers %+v", m)
+	}
+	r.Spoil(false)
+	if err := r.Journal.Commit(t.Context(), learnt, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.Reopen()
+	if m := r.Remembered("a"); m != learnt[0].Learnt[0].Memory || r.Remembered("b") != (belfry.Memory{}) {
+		t.Errorf("remembers %+v", m)
 	}
 }
 

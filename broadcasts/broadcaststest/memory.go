@@ -23,6 +23,9 @@ import (
 type Memory struct {
 	forget func(gone []belfry.Subscription) error
 
+	// Remember writes what was learnt of subscriptions. Nil remembers nothing.
+	Remember func(learnt []belfry.Subscription)
+
 	mu      sync.Mutex // guards what follows and what is in it
 	records map[string]*record
 	claims  map[broadcasts.Key]broadcasts.Claimed
@@ -96,6 +99,9 @@ func (m *Memory) Commit(_ context.Context, changes []broadcasts.Change, gone []b
 		}
 	}
 	for _, c := range changes {
+		if len(c.Learnt) > 0 && m.Remember != nil {
+			m.Remember(c.Learnt)
+		}
 		if err := m.write(c); err != nil {
 			return err
 		}

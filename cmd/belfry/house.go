@@ -163,7 +163,7 @@ func (h *house) join(ctx context.Context) (err error) {
 	}
 	meter := newMeter()
 	meter.registry.MustRegister(rowCollector{h.subscriptions})
-	if h.journal, err = broadcasts.NewBoltJournal(h.file.DB, h.subscriptions.Forget); err != nil {
+	if h.journal, err = broadcasts.NewBoltJournal(h.file.DB, h.subscriptions); err != nil {
 		return err
 	}
 	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: meteredJournal{h.journal, meter}, Audience: h.subscriptions,

@@ -187,12 +187,14 @@ type rowCollector struct{ *subscriptions.Store }
 
 var (
 	rowsDesc  = prometheus.NewDesc("belfry_subscriptions", "Subscriptions that are registered.", nil, nil)
+	markDesc  = prometheus.NewDesc("belfry_subscriptions_marked", "Subscriptions that their push services have let us know something of, by what.", []string{"mark"}, nil)
 	byKeyDesc = prometheus.NewDesc("belfry_subscriptions_by_key", "Subscriptions that are registered, by the VAPID key that they were made with.", []string{"key"}, nil)
 )
 
 func (c rowCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- rowsDesc
 	descs <- byKeyDesc
+	descs <- markDesc
 }
 
 func (c rowCollector) Collect(to chan<- prometheus.Metric) {
@@ -203,6 +205,13 @@ func (c rowCollector) Collect(to chan<- prometheus.Metric) {
 		return
 	}
 	to <- prometheus.MustNewConstMetric(rowsDesc, prometheus.GaugeValue, float64(n))
+	marks, err := c.Marks(ctx)
+	if err != nil {
+		to <- prometheus.NewInvalidMetric(markDesc, err)
+	}
+	for mark, n := range marks {
+		to <- prometheus.MustNewConstMetric(markDesc, prometheus.GaugeValue, float64(n), mark)
+	}
 	uses, err := c.Keys(ctx)
 	if err != nil {
 		to <- prometheus.NewInvalidMetric(byKeyDesc, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,9 +42,9 @@ func (a *app) subscriptionsListCommand() *cobra.Command {
 		}
 		return listing[web.Row]{
 			path: subscriptionsPath, query: q, limit: *limit, none: "nobody is registered",
-			header: []string{"ID", "PUSH SERVICE", "CHANNELS", "USER", "CREATED", "SEEN"},
+			header: []string{"ID", "PUSH SERVICE", "CHANNELS", "USER", "CREATED", "SEEN", "MARKS"},
 			row: func(s web.Row) []string {
-				return []string{s.ID, s.Host, short(names(s.Channels), 40), short(dash(s.User), 40), stamp(&s.Created), stamp(s.Seen)}
+				return []string{s.ID, s.Host, short(names(s.Channels), 40), short(dash(s.User), 40), stamp(&s.Created), stamp(s.Seen), names(s.Marks)}
 			},
 		}.print(c.Context(), a)
 	}
@@ -87,7 +88,7 @@ func about(s web.Row) [][2]string {
 	}
 	return [][2]string{{"id", s.ID}, {"push service", s.Host}, {"channels", names(s.Channels)}, {"user", dash(s.User)},
 		{"locale", s.Locale}, {"time zone", s.TimeZone}, {"origin", s.Origin}, {"key", s.KeyID},
-		{"came from", from}, {"created", stamp(&s.Created)}, {"seen", stamp(s.Seen)}}
+		{"came from", from}, {"created", stamp(&s.Created)}, {"seen", stamp(s.Seen)}, {"marks", strings.Join(s.Marks, ",")}}
 }
 
 func (a *app) subscriptionsRemoveCommand() *cobra.Command {
