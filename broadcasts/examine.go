@@ -18,8 +18,9 @@ import (
 const examineStep = 16
 
 // Examine reads every broadcast, recomputes its accounting (REL-27), and looks
-// at the open rows, the callbacks and the lists of what is running and of topics. What is compared
-// with each other is read in one transaction. With an error it returns what it found until then.
+// at the open rows, the callbacks, the claims and the lists of what is running and
+// of topics. What is compared with each other is read in one transaction. With an
+// error it returns what it found until then.
 func (j *BoltJournal) Examine(ctx context.Context) (belfry.Checkup, error) {
 	x := &examination{}
 	err := errors.Join(
@@ -28,13 +29,16 @@ func (j *BoltJournal) Examine(ctx context.Context) (belfry.Checkup, error) {
 		boltfile.Walk(ctx, j.db.View, bucketOpen, 100*examineStep, x.open),
 		boltfile.Walk(ctx, j.db.View, bucketRunning, examineStep, x.running),
 		boltfile.Walk(ctx, j.db.View, bucketTopics, examineStep, x.topic),
-		boltfile.Walk(ctx, j.db.View, bucketCallbacks, examineStep, x.callback))
-	return belfry.Checkup{Looked: []belfry.Looked{{What: "broadcasts", Count: x.broadcasts}, {What: "open rows", Count: x.rows}, {What: "callbacks", Count: x.callbacks}}, Findings: x.findings}, err
+		boltfile.Walk(ctx, j.db.View, bucketCallbacks, examineStep, x.callback),
+		boltfile.Walk(ctx, j.db.View, bucketClaims, examineStep, x.claim),
+		boltfile.Walk(ctx, j.db.View, bucketClaimed, examineStep, x.claimed))
+	return belfry.Checkup{Looked: []belfry.Looked{{What: "broadcasts", Count: x.broadcasts}, {What: "open rows", Count: x.rows}, {What: "callbacks", Count: x.callbacks}, {What: "idempotency keys", Count: x.claims}}, Findings: x.findings}, err
 }
 
 // Mend writes the list of what is running anew from the progress of each
 // broadcast and that of topics from its launch, and drops open rows of those that
-// have ended or are not there, and callbacks of these.
+// have ended or are not there, callbacks of these, and claims that nothing stands
+// behind.
 func (j *BoltJournal) Mend(ctx context.Context) error {
 	mend := func(bucket []byte, wrong func(tx *bbolt.Tx, key []byte) bool) error {
 		return boltfile.Walk(ctx, j.db.Update, bucket, 100*examineStep, func(tx *bbolt.Tx) boltfile.Visit {
@@ -53,6 +57,8 @@ func (j *BoltJournal) Mend(ctx context.Context) error {
 		}),
 		mend(bucketCallbacks, func(tx *bbolt.Tx, id []byte) bool { _, err := read(tx, id); return missing(err) }),
 		mend(bucketTopics, func(tx *bbolt.Tx, key []byte) bool { return !ofTopic(tx, key) }),
+		mend(bucketClaims, func(tx *bbolt.Tx, key []byte) bool { return lost(tx, key) != "" }),
+		mend(bucketClaimed, func(tx *bbolt.Tx, id []byte) bool { return unclaimed(tx, id) }),
 		mend(bucketOpen, func(tx *bbolt.Tx, key []byte) bool {
 			id, fits := broadcastOf(key)
 			b, err := read(tx, id)
@@ -76,8 +82,8 @@ func missing(err error) bool { return errors.Is(err, belfry.ErrNotFound) }
 
 // An examination is what is known so far.
 type examination struct {
-	broadcasts, rows, callbacks int
-	findings                    []belfry.Finding
+	broadcasts, rows, callbacks, claims int
+	findings                            []belfry.Finding
 }
 
 const (
@@ -226,4 +232,46 @@ func (x *examination) callback(tx *bbolt.Tx) boltfile.Visit {
 		}
 		return nil
 	}
+}
+
+// claim looks for keys that would be refused, or kept for ever.
+func (x *examination) claim(tx *bbolt.Tx) boltfile.Visit {
+	return func(key, _ []byte) error {
+		x.claims++
+		if why := lost(tx, key); why != "" {
+			x.find(rebuildHint, "an idempotency key %s", why)
+		}
+		return nil
+	}
+}
+
+// lost says why a claim is of no use, or nothing.
+func lost(tx *bbolt.Tx, key []byte) string {
+	var c Claimed
+	if boltfile.Unseal(tx.Bucket(bucketClaims).Get(key), &c) != nil {
+		return "cannot be read, and a launch with it is refused"
+	}
+	if _, err := read(tx, []byte(c.ID)); missing(err) {
+		return fmt.Sprintf("belongs to broadcast %+q, which is not there", c.ID)
+	}
+	if !bytes.Equal(tx.Bucket(bucketClaimed).Get([]byte(c.ID)), key) {
+		return "of broadcast " + c.ID + " would be kept for ever"
+	}
+	return ""
+}
+
+// claimed looks for broadcasts whose claim is gone before its time.
+func (x *examination) claimed(tx *bbolt.Tx) boltfile.Visit {
+	return func(id, _ []byte) error {
+		if unclaimed(tx, id) {
+			x.find(rebuildHint, "broadcast %+q was launched with an idempotency key, which is not there", id)
+		}
+		return nil
+	}
+}
+
+// unclaimed reports whether nothing stands under the key that a broadcast was
+// launched with. Another broadcast may: a key can be used again after a day.
+func unclaimed(tx *bbolt.Tx, id []byte) bool {
+	return tx.Bucket(bucketClaims).Get(tx.Bucket(bucketClaimed).Get(id)) == nil
 }

@@ -180,3 +180,45 @@ func TestExamineBesideBroadcasts(t *testing.T) {
 		t.Errorf("at the end: %q", findings)
 	}
 }
+
+// A claim that cannot be read refuses a launch for ever, and one that is in no
+// order is never swept away.
+func TestExamineClaims(t *testing.T) {
+	r := told(t)
+	b := launched("01jz0000000000000000000003")
+	claim := &broadcasts.Claim{Key: broadcasts.Key{1}, Asked: [32]byte{2}}
+	if _, err := r.Create(t.Context(), b, claim); err != nil {
+		t.Fatal(err)
+	}
+	if looked, findings := r.examine(); findings != nil || looked[3].Count != 1 {
+		t.Fatalf("%v %q", looked, findings)
+	}
+	key := string(claim.Key[:])
+	good, order := r.record("broadcasts.claims", key), r.record("broadcasts.claimed", b.ID)
+	for _, tt := range []struct {
+		spoil func()
+		want  string
+	}{
+		{func() { r.put("broadcasts.claims", key, good[:9]) }, "cannot be read, and a launch with it is refused"},
+		{func() { r.put("broadcasts.claimed", b.ID, []byte("another")) }, "would be kept for ever"},
+		{func() { r.drop("broadcasts.claims", key) }, "launched with an idempotency key, which is not there"},
+		{func() {
+			r.drop("broadcasts", b.ID)
+			r.drop("broadcasts.progress", b.ID)
+			r.drop("broadcasts.running", b.ID)
+		}, "belongs to broadcast"},
+	} {
+		r.put("broadcasts.claims", key, good)
+		r.put("broadcasts.claimed", b.ID, order)
+		tt.spoil()
+		if _, findings := r.examine(); !strings.Contains(strings.Join(findings, "; "), tt.want) {
+			t.Errorf("%q does not say %q", findings, tt.want)
+		}
+		if err := r.Mend(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, findings := r.examine(); findings != nil {
+			t.Errorf("after mending: %q", findings)
+		}
+	}
+}

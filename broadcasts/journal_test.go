@@ -209,6 +209,11 @@ func (r *boltRig) put(bucket, id string, value []byte) {
 	r.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Put([]byte(id), value) })
 }
 
+func (r *boltRig) drop(bucket, id string) {
+	r.t.Helper()
+	r.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucket)).Delete([]byte(id)) })
+}
+
 func (r *boltRig) mustBeDamaged(id string) {
 	r.t.Helper()
 	if b, err := r.Get(r.t.Context(), id); !errors.Is(err, belfry.ErrCorrupt) {

@@ -110,7 +110,7 @@ func (b *books) Collect(to chan<- prometheus.Metric) {
 		states[w.state]++
 		pending += w.counts.Pending
 	}
-	for _, state := range []broadcasts.State{broadcasts.Running, broadcasts.Paused} {
+	for _, state := range []broadcasts.State{broadcasts.Scheduled, broadcasts.Running, broadcasts.Paused} {
 		tell(broadcastsDesc, prometheus.GaugeValue, states[state], string(state))
 	}
 	for _, state := range []broadcasts.State{broadcasts.Done, broadcasts.Cancelled} {
