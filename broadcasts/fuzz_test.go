@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"testing"
 
@@ -31,7 +32,7 @@ func FuzzJournal(f *testing.F) {
 	}
 	defer file.Close()
 	file.NoSync, file.MaxBatchDelay = true, 0 // what is tried here is not the disk
-	journal, err := broadcasts.NewBoltJournal(file.DB, nil)
+	journal, err := broadcasts.NewBoltJournal(file.DB, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package broadcasts_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"reflect"
@@ -184,7 +185,7 @@ func openHouse(t *testing.T, path string, s *sender.Sender) (*boltfile.File, *su
 	if err != nil {
 		t.Fatal(err)
 	}
-	journal, err := broadcasts.NewBoltJournal(file.DB, store)
+	journal, err := broadcasts.NewBoltJournal(file.DB, store, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

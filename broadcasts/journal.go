@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -145,6 +146,7 @@ var (
 type BoltJournal struct {
 	db            *bbolt.DB
 	subscriptions Subscriptions
+	log           *slog.Logger
 }
 
 // Subscriptions are where a commit writes what became of them, in its own
@@ -156,10 +158,10 @@ type Subscriptions interface {
 	Remember(tx *bbolt.Tx, learnt []belfry.Subscription) error
 }
 
-// NewBoltJournal keeps broadcasts in db.
-func NewBoltJournal(db *bbolt.DB, s Subscriptions) (*BoltJournal, error) {
+// NewBoltJournal keeps broadcasts in db. log hears of records that are damaged.
+func NewBoltJournal(db *bbolt.DB, s Subscriptions, log *slog.Logger) (*BoltJournal, error) {
 	err := boltfile.MakeBuckets(db, bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketTopics, bucketCallbacks, bucketClaims, bucketClaimed)
-	return &BoltJournal{db, s}, wrap("open", err)
+	return &BoltJournal{db, s, log}, wrap("open", err)
 }
 
 // Create writes a new broadcast, unless the file is nearly full: what is left
@@ -240,7 +242,8 @@ func (j *BoltJournal) Get(_ context.Context, id string) (b Broadcast, err error)
 	return b, wrap("get", err)
 }
 
-// List returns broadcasts from the newest on.
+// List returns broadcasts from the newest on. One that is damaged is passed over:
+// it must not hide the others.
 func (j *BoltJournal) List(_ context.Context, after string, limit int) (list []Broadcast, err error) {
 	err = boltfile.View(j.db, func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketBroadcasts).Cursor()
@@ -254,11 +257,14 @@ func (j *BoltJournal) List(_ context.Context, after string, limit int) (list []B
 			}
 		}
 		for ; key != nil && len(list) < limit; key, _ = c.Prev() {
-			b, err := read(tx, key)
-			if err != nil {
+			switch b, err := read(tx, key); {
+			case err == nil:
+				list = append(list, b)
+			case errors.Is(err, belfry.ErrCorrupt):
+				j.log.Warn("broadcast is damaged and passed over", "broadcast", string(key))
+			default:
 				return err
 			}
-			list = append(list, b)
 		}
 		return nil
 	})

@@ -3,6 +3,7 @@ package broadcasts_test
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -61,6 +62,7 @@ type boltRig struct {
 	path   string
 	file   *boltfile.File
 	spoilt bool
+	log    record
 	*broadcasts.BoltJournal
 }
 
@@ -78,7 +80,7 @@ func (r *boltRig) open() {
 	if r.file, err = boltfile.Open(r.path); err != nil {
 		r.t.Fatal(err)
 	}
-	if r.BoltJournal, err = broadcasts.NewBoltJournal(r.file.DB, r); err != nil {
+	if r.BoltJournal, err = broadcasts.NewBoltJournal(r.file.DB, r, slog.New(slog.NewTextHandler(&r.log, nil))); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -186,6 +188,11 @@ func TestDamagedRecord(t *testing.T) {
 	if _, err := r.Get(t.Context(), whole.ID); err != nil {
 		t.Error("the other broadcast suffers:", err)
 	}
+	told := r.log.count("passed over", b.ID)
+	r.put("broadcasts.progress", b.ID, []byte("noise"))
+	if list, err := r.List(t.Context(), "", 10); err != nil || len(list) != 1 || list[0].ID != whole.ID || r.log.count("passed over", b.ID) != told+1 {
+		t.Errorf("the list is %+v, %v, and the log says so %d times more", list, err, r.log.count("passed over", b.ID)-told)
+	}
 }
 
 func launched(id string) broadcasts.Broadcast {
@@ -219,8 +226,9 @@ func (r *boltRig) mustBeDamaged(id string) {
 	if b, err := r.Get(r.t.Context(), id); !errors.Is(err, belfry.ErrCorrupt) {
 		r.t.Fatalf("Get gives %+v, %v", b, err)
 	}
-	if _, err := r.List(r.t.Context(), "", 10); len(r.record("broadcasts", id)) > 0 && !errors.Is(err, belfry.ErrCorrupt) {
-		r.t.Fatal("List passes over it:", err)
+	list, err := r.List(r.t.Context(), "", 10)
+	if err != nil || slices.ContainsFunc(list, func(b broadcasts.Broadcast) bool { return b.ID == id }) {
+		r.t.Fatalf("List gives %+v, %v", list, err)
 	}
 	if list, damaged, err := r.Unfinished(r.t.Context(), "one", time.Now()); err != nil || !slices.Equal(damaged, []string{id}) {
 		r.t.Fatalf("Unfinished gives %d and %q, %v", len(list), damaged, err)

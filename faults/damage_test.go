@@ -151,29 +151,37 @@ func TestDamage(t *testing.T) {
 	}
 
 	all := wounds(kinds, size(1, 25))
-	ends, longest := map[string]int{}, time.Duration(0)
+	ends, longest, reverted := map[string]int{}, time.Duration(0), 0
 	for _, w := range all {
-		end, took := s.tryWounded(w, slices.Clone(file), whole)
+		wounded := w.damage(slices.Clone(file))
+		reverts := strings.HasPrefix(w.name, "meta") && metasDiffer(wounded, file)
+		end, took := s.tryWounded(w.name, wounded, whole, reverts)
 		ends[end]++
 		longest = max(longest, took)
+		if reverts && end != "refused" {
+			reverted++
+		}
 	}
 	if longest > 5*time.Second {
 		t.Errorf("it took %s to know", longest)
 	}
-	t.Logf("REL-15: %d damaged files: %v; the longest took %d ms", len(all), ends, longest.Milliseconds())
+	t.Logf("REL-15: %d damaged files: %v; the longest took %d ms; %d with one damaged meta page, which the log and the doctor name", len(all), ends, longest.Milliseconds(), reverted)
 }
 
 // tryWounded starts a server on a damaged copy and returns what came of it and
 // how long it took to be ready or to refuse.
-func (s *server) tryWounded(w wound, file []byte, whole truth) (end string, took time.Duration) {
-	tr := s.try(w.damage(file))
+func (s *server) tryWounded(name string, file []byte, whole truth, reverts bool) (end string, took time.Duration) {
+	tr := s.try(file)
 	took = tr.start()
+	if reverts && tr.isReady() {
+		tr.mustTellOfMeta()
+	}
 	end = tr.wounded(whole)
 	// Keys have no checksum, nor has bbolt's tree: damage to those can hide rows
 	// without a word. It is counted, and no more can be asked for without reading
 	// the whole file at each start.
 	if strings.HasPrefix(end, "wrong") || end == "crashed" || end == "hung" {
-		s.t.Errorf("%s: %s\n%s", w.name, end, tr.said)
+		s.t.Errorf("%s: %s\n%s", name, end, tr.said)
 	}
 	tr.end()
 	end, _, _ = strings.Cut(end, ":")
@@ -209,6 +217,31 @@ func (tr *trial) wounded(whole truth) string {
 		return "crashed"
 	}
 	return whole.judge(told, tr.said.String())
+}
+
+// Where what bbolt keeps of a transaction stands on a meta page, with its checksum.
+const metaFrom, metaTo = 16, 80
+
+// metasDiffer reports whether a meta page of a damaged file is not what it was.
+func metasDiffer(file, whole []byte) bool {
+	for _, page := range []int{0, pageSize} {
+		if len(file) < page+metaTo || !bytes.Equal(file[page+metaFrom:page+metaTo], whole[page+metaFrom:page+metaTo]) {
+			return true
+		}
+	}
+	return false
+}
+
+// mustTellOfMeta demands that log and doctor say that the transaction before is used.
+func (tr *trial) mustTellOfMeta() {
+	tr.t.Helper()
+	const words = "damaged meta page"
+	if !strings.Contains(tr.said.String(), words) {
+		tr.t.Errorf("the log does not tell of the meta page: %s", tr.said)
+	}
+	if status, found := tr.ask(http.MethodPost, "/api/v1/doctor", nil); status != http.StatusOK || !strings.Contains(string(found), words) {
+		tr.t.Errorf("the doctor does not tell of the meta page: %d %s", status, found)
+	}
 }
 
 // judge says what a server that serves a damaged file tells: all that is true,

@@ -23,7 +23,7 @@ func (s *Store) Examine(ctx context.Context) (belfry.Checkup, error) {
 		return func(hash, _ []byte) error {
 			n++
 			info, err := get(tx, hash)
-			if f := about(info, err, now); f.What != "" {
+			if f := about(hash, info, err, now); f.What != "" {
 				findings = append(findings, f)
 			}
 			return nil
@@ -33,10 +33,10 @@ func (s *Store) Examine(ctx context.Context) (belfry.Checkup, error) {
 }
 
 // about is what there is to say of a token, if anything.
-func about(t Info, err error, now time.Time) belfry.Finding {
+func about(hash []byte, t Info, err error, now time.Time) belfry.Finding {
 	switch {
 	case err != nil:
-		return belfry.Finding{Severity: belfry.Fault, What: "the record of a token is damaged, so that it lets nobody in and tokens cannot be listed",
+		return belfry.Finding{Severity: belfry.Fault, What: fmt.Sprintf("the record of a token is damaged, so that it lets nobody in and is not listed (SHA-256 %x…)", hash[:4]),
 			Hint: "keep a copy of the file as it is, and restore it from a backup"}
 	case t.Expires == nil || t.Expires.Sub(now) > soon:
 		return belfry.Finding{}

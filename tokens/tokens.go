@@ -97,11 +97,15 @@ var bucket = []byte("tokens")
 const usedStep = time.Minute
 
 // A Store keeps tokens.
-type Store struct{ db *bbolt.DB }
+type Store struct {
+	db  *bbolt.DB
+	log *slog.Logger
+}
 
-// New makes the store's bucket in db where it is missing.
-func New(db *bbolt.DB) (*Store, error) {
-	return &Store{db}, wrap("open", boltfile.MakeBuckets(db, bucket))
+// New makes the store's bucket in db where it is missing. log hears of records
+// that are damaged.
+func New(db *bbolt.DB, log *slog.Logger) (*Store, error) {
+	return &Store{db, log}, wrap("open", boltfile.MakeBuckets(db, bucket))
 }
 
 // maxName bounds a token's name, in octets.
@@ -180,11 +184,16 @@ func (s *Store) touch(t Token, now time.Time) error {
 	})
 }
 
-// List returns all tokens, the oldest first.
+// List returns all tokens, the oldest first. One that is damaged, and lets nobody
+// in, is passed over: it must not hide the others.
 func (s *Store) List(context.Context) (list []Info, err error) {
 	err = boltfile.View(s.db, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucket).ForEach(func(hash, _ []byte) error {
 			info, err := get(tx, hash)
+			if errors.Is(err, belfry.ErrCorrupt) {
+				s.log.Warn("token is damaged and passed over", "hash", fmt.Sprintf("%x", hash[:4]))
+				return nil
+			}
 			list = append(list, info)
 			return err
 		})
@@ -199,10 +208,10 @@ func (s *Store) Revoke(_ context.Context, id string) error {
 		c := tx.Bucket(bucket).Cursor()
 		for hash, _ := c.First(); hash != nil; hash, _ = c.Next() {
 			info, err := get(tx, hash)
-			if err != nil {
+			if err != nil && !errors.Is(err, belfry.ErrCorrupt) {
 				return err
 			}
-			if info.ID == id {
+			if err == nil && info.ID == id {
 				return c.Delete()
 			}
 		}

@@ -25,7 +25,7 @@ func open(t *testing.T, path string) (*tokens.Store, *boltfile.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := tokens.New(file.DB)
+	store, err := tokens.New(file.DB, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,8 @@ func TestRedacted(t *testing.T) {
 	}
 }
 
-// A record that was damaged must never let anybody in.
+// A record that was damaged must never let anybody in, nor keep others from being
+// listed and revoked.
 func TestDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "belfry.db")
 	store, file := open(t, path)
@@ -200,6 +201,16 @@ func TestDamaged(t *testing.T) {
 	defer file.Close()
 	if _, err := store.Check(t.Context(), token); !errors.Is(err, belfry.ErrCorrupt) {
 		t.Errorf("a publisher that became an admin on the disk: %v", err)
+	}
+	other, _, err := store.Make(t.Context(), "other", tokens.Admin, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := store.List(t.Context()); err != nil || len(list) != 1 || list[0].ID != other.ID {
+		t.Errorf("the list is %+v, %v", list, err)
+	}
+	if err := store.Revoke(t.Context(), other.ID); err != nil {
+		t.Error(err)
 	}
 }
 

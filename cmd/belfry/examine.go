@@ -109,6 +109,9 @@ func (h *house) examineSettings(context.Context) (belfry.Checkup, error) {
 	}
 	found.Findings = append(found.Findings, spacious(h.paths.Dir, free(h.paths.Dir))...)
 	found.Findings = append(found.Findings, told(h.file.View(boltfile.Room))...)
+	if h.file.Reverted != nil {
+		found.Findings = append(found.Findings, told(h.file.Reverted)...)
+	}
 	settings := 2
 	if h.tls != nil {
 		settings++

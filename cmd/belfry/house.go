@@ -70,6 +70,9 @@ func (h *house) open(context.Context) (err error) {
 	if h.file, err = boltfile.Open(h.paths.Database); err != nil {
 		return err
 	}
+	if damage := h.file.Reverted; damage != nil {
+		h.log.Warn(damage.Error(), "hint", damage.Hint)
+	}
 	h.subscriptions, err = subscriptions.New(h.file.DB, subscriptions.Config{Log: h.log})
 	return err
 }
@@ -163,7 +166,7 @@ func (h *house) join(ctx context.Context) (err error) {
 	}
 	meter := newMeter()
 	meter.registry.MustRegister(rowCollector{h.subscriptions})
-	if h.journal, err = broadcasts.NewBoltJournal(h.file.DB, h.subscriptions); err != nil {
+	if h.journal, err = broadcasts.NewBoltJournal(h.file.DB, h.subscriptions, h.log); err != nil {
 		return err
 	}
 	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: meteredJournal{h.journal, meter}, Audience: h.subscriptions,
@@ -171,7 +174,7 @@ func (h *house) join(ctx context.Context) (err error) {
 		Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
 		return err
 	}
-	if h.tokens, err = tokens.New(h.file.DB); err != nil {
+	if h.tokens, err = tokens.New(h.file.DB, h.log); err != nil {
 		return err
 	}
 	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Keys: h.keys, Webhook: h.webhook, Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/belfry-push/belfry"
 )
 
 // Bucket of this package. Schema 1.
@@ -63,6 +65,12 @@ const (
 // A File is the open database. Close it with its own Close.
 type File struct {
 	*bbolt.DB
+
+	// Reverted says that one of the two pages was damaged that make a transaction
+	// valid, when the file was opened: bbolt then goes on from the other one, and
+	// what was written last may be missing. It is nil where both were whole.
+	Reverted *belfry.Error
+
 	pid string // the sidecar file that says who holds the database
 }
 
@@ -87,6 +95,10 @@ func OpenExisting(path string) (*File, error) {
 	}
 	db.MaxBatchDelay, db.MaxBatchSize = maxBatchDelay, maxBatchSize
 	f := &File{DB: db, pid: sidecar(path)}
+	if f.Reverted, err = reverted(db); err != nil {
+		db.Close()
+		return nil, explainOpen(path, err)
+	}
 	f.sign()
 	return f, nil
 }

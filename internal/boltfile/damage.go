@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"os"
 	"runtime/debug"
@@ -35,8 +36,34 @@ const (
 	metaFreelist = pageHead + 32
 	metaPages    = metaFreelist + 8
 	metaTx       = metaPages + 8
-	metaEnd      = metaTx + 8
+	metaSum      = metaTx + 8 // FNV-1a of all behind the page's head
+	metaEnd      = metaSum + 8
 )
+
+// reverted says whether one of the two meta pages is damaged. Each transaction
+// writes the one that the last has not written, so the other is always of the
+// transaction before, and bbolt takes it without a word (REL-15).
+func reverted(db *bbolt.DB) (*belfry.Error, error) {
+	file, err := os.Open(db.Path())
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	for at := range int64(2) {
+		meta := make([]byte, metaEnd)
+		if _, err := file.ReadAt(meta, at*int64(db.Info().PageSize)); err != nil {
+			return nil, err
+		}
+		sum := fnv.New64a()
+		sum.Write(meta[pageHead:metaSum])
+		if sum.Sum64() != binary.NativeEndian.Uint64(meta[metaSum:]) {
+			return &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Where: db.Path(),
+				Text: "had a damaged meta page when the server started, which uses the transaction before: what was written last may be missing",
+				Hint: "look whether the last broadcasts and registrations are there, and whether the disk is failing"}, nil
+		}
+	}
+	return nil, nil
+}
 
 // checkFreelist refuses a list of free pages that cannot be right. bbolt takes
 // the list as it is and writes the next transaction to where it points: over rows

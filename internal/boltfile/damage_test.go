@@ -128,3 +128,43 @@ func TestDamagedFreelist(t *testing.T) {
 		})
 	}
 }
+
+// bbolt goes on from the transaction before where the page of the last one is
+// damaged. Whoever opens the file is told, and only then.
+func TestDamagedMeta(t *testing.T) {
+	path := path(t)
+	f := mustOpen(t, path)
+	fill(t, f)
+	pageSize := f.Info().PageSize
+	f.Close()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const magic, checksum = 16, 16 + 56
+	for _, tt := range []struct {
+		name string
+		at   int
+		told bool
+	}{
+		{"none", -1, false},
+		{"the first, in its magic number", magic, true},
+		{"the second, in its checksum", pageSize + checksum, true},
+		{"behind what is read", pageSize - 1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := bytes.Clone(whole)
+			if tt.at >= 0 {
+				file[tt.at] ^= 1
+			}
+			if err := os.WriteFile(path, file, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f := mustOpen(t, path)
+			defer f.Close()
+			if told := f.Reverted != nil; told != tt.told {
+				t.Errorf("it is told: %v", f.Reverted)
+			}
+		})
+	}
+}
