@@ -132,8 +132,8 @@ func climb(n, full float64) time.Duration {
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 const (
-	// tooSoon is after what time it is seen how fast a broadcast goes that was
-	// slowed down; until then it is believed to go as fast as it is let.
+	// tooSoon is after what time, and the wait, it is seen how fast a broadcast goes
+	// that was slowed down; until then it is believed to go as fast as it is let.
 	tooSoon = 5 * time.Second
 
 	// recently is what is said of the pace rests on: at least so much time, and
@@ -148,7 +148,10 @@ type gauge struct {
 	since  time.Time // from when on it counts
 	before int       // rows that were settled then
 	most   float64   // how many a second there could be, when it was read last
-	slowed float64   // how many a second there could be from then on, at most; 0 where nobody has slowed it down
+
+	slowed float64   // how many a second it was slowed down to, as far as one knew; 0 where it never was
+	let    float64   // how many there could be then
+	seen   time.Time // when it is seen how fast it is now
 }
 
 // read returns how many rows a second are settled, of which so many are by now,
@@ -163,9 +166,11 @@ func (g *gauge) read(now time.Time, settled int, most float64, wait time.Duratio
 	g.most = most
 	switch {
 	case first, pace > 2*most:
-		g.since, g.before, g.slowed = now.Add(wait), settled, min(pace, most)
+		// What a push service saves up while we wait it lets through behind that: half of the wait makes up for it.
+		g.since, g.before, g.seen = now.Add(wait/2), settled, now.Add(wait+tooSoon)
+		g.slowed, g.let = min(pace, most), most
 		return g.slowed
-	case g.slowed > 0 && elapsed < tooSoon:
+	case g.slowed > 0 && (most == g.let || now.Before(g.seen)): // a limit that stands still is known
 		return min(g.slowed, most)
 	case elapsed > 2*recently:
 		g.since, g.before = g.since.Add(elapsed/2), g.before+int(n/2)

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -36,24 +35,27 @@ var workshop string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if workshop = os.Getenv(ownNetwork); workshop != "" {
+	if workshop = os.Getenv(ownNetwork); workshop != "" { // where all is made already
 		os.Exit(m.Run())
 	}
 	var err error
 	if workshop, err = os.MkdirTemp("", "belfry-faults"); err != nil {
 		panic(err)
 	}
+	// Before any test begins to count the time: on a new machine it takes minutes.
+	if err := build(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.RemoveAll(workshop)
+		os.Exit(1)
+	}
 	code := m.Run()
 	os.RemoveAll(workshop)
 	os.Exit(code)
 }
 
-// build makes the program from this source, once: with the race detector in it,
+// build makes the program from this source: with the race detector in it,
 // which shows in its exit code, but as it is released where figures are wanted.
-var build = sync.OnceValue(func() error {
-	if os.Getenv(ownNetwork) != "" {
-		return nil // it is made
-	}
+func build() error {
 	args := []string{"build", "-buildvcs=false", "-o", workshop}
 	if !*full {
 		args = append(args, "-race")
@@ -63,14 +65,11 @@ var build = sync.OnceValue(func() error {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return nil
-})
+}
 
 // belfry is the program with args, without the settings of whoever runs the test.
 func belfry(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	if err := build(); err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.Command(filepath.Join(workshop, "belfry"), args...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "BELFRY_") })
 	// The race detector would otherwise wait a second at the end of each command.

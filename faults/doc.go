@@ -1,7 +1,8 @@
 // Package faults breaks what can break around a running Belfry and counts what
 // comes of it: the belfry program as it is built, sending to push services in
 // processes of their own (sender/pushtest), while it is killed, stopped, cut
-// off, kept waiting, left without room, and started on damaged files.
+// off, kept waiting, limited, lied to by clocks and name servers, left without
+// room, and started on damaged files.
 //
 // What ought to be is known from three sides that must agree: the ledger of the
 // push service, which is what was sent; the API, which is what the operator is

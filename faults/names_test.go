@@ -45,9 +45,6 @@ func TestNames(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	if err := build(); err != nil {
-		t.Fatal(err)
-	}
 	servers := filepath.Join(temp(t), "resolv.conf")
 	if err := os.WriteFile(servers, []byte("nameserver 127.0.0.1\noptions timeout:1 attempts:2\n"), 0o644); err != nil {
 		t.Fatal(err)
