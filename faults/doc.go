@@ -1,6 +1,6 @@
 // Package faults breaks what can break around a running Belfry and counts what
 // comes of it: the belfry program as it is built, sending to push services in
-// processes of their own (sender/pushtest), while it is killed, stopped, cut
+// other processes (sender/pushtest), while it is killed, stopped, cut
 // off, kept waiting, limited, lied to by clocks and name servers, left without
 // room, and started on damaged files.
 //
