@@ -42,7 +42,7 @@ func TestCrashesOfRows(t *testing.T) {
 				b.post.before = func(belfry.Subscription) { time.Sleep(time.Second) }
 				poisoned := b.request(news(everybody))
 				for !b.get(poisoned.ID).Ended() {
-					time.Sleep(10 * time.Second)
+					time.Sleep(1500 * time.Millisecond)
 					b.restart()
 				}
 				got := b.get(poisoned.ID)
