@@ -130,14 +130,14 @@ func (s *server) transaction() (last uint64) {
 // version 2 of its format).
 const metaTransaction = 16 + 48
 
-// A reply is what a launch is answered with.
-type reply struct {
+// A launchReply is what a launch is answered with.
+type launchReply struct {
 	ID, Code string
 	replayed bool
 }
 
 // launchAs launches over the socket under an idempotency key, whatever comes of it.
-func (s *server) launchAs(title string, header http.Header) (status int, r reply, err error) {
+func (s *server) launchAs(title string, header http.Header) (status int, r launchReply, err error) {
 	body, err := json.Marshal(map[string]any{"message": map[string]any{"title": title}, "audience": map[string]any{"channels": []string{"news"}}})
 	if err != nil {
 		return 0, r, err
