@@ -153,19 +153,21 @@ type pass struct {
 }
 
 // enter takes a place in the row's lane and waits until the lane lets it begin.
-// It reports false when the run stops or the message is not worth saying any
-// more.
+// The place comes first: where nothing bounds a lane but its places, rows wait
+// for those alone, and not in a second line as well. It reports false when the
+// run stops or the message is not worth saying any more.
 func (a *attempt) enter() (p pass, ok bool) {
 	e, l := a.run.engine, a.run.engine.lanes.to(a.row.Host())
-	if !a.take(l.gate) {
-		return p, false
-	}
-	defer func() { <-l.gate }()
 	if !a.take(l.places) {
 		return p, false
 	}
-	slowed, ok := a.begin(l)
-	if ok = ok && a.take(e.all); !ok {
+	slowed, ok := 0, a.take(l.gate)
+	if ok {
+		slowed, ok = a.begin(l)
+		ok = ok && a.take(e.all)
+		<-l.gate
+	}
+	if !ok {
 		<-l.places
 		return p, false
 	}
@@ -179,6 +181,11 @@ func (a *attempt) enter() (p pass, ok bool) {
 
 // take puts a token where there is room for it, while it makes sense to wait.
 func (a *attempt) take(tokens chan<- struct{}) bool {
+	select {
+	case tokens <- struct{}{}: // as most do; the other ways take longer to look at
+		return true
+	default:
+	}
 	select {
 	case tokens <- struct{}{}:
 		return true

@@ -146,7 +146,7 @@ func (ls *lanes) trouble(host string) string {
 type lane struct {
 	host   string
 	gate   chan struct{} // held by the row that is next
-	places chan struct{} // held by attempts in flight
+	places chan struct{} // held by attempts in flight, and by rows at the gate
 	news   chan struct{} // holds a token when the next may begin sooner than it was told
 	rests  time.Time     // since when no broadcast runs; the lanes' own
 

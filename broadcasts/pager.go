@@ -309,7 +309,7 @@ func (p *pager) admit(a *attempt) bool {
 	}
 	p.mu.Unlock()
 	if ok {
-		p.run.working.Go(a.work)
+		p.run.work(a)
 	}
 	return ok
 }

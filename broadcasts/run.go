@@ -32,7 +32,8 @@ type run struct {
 	edition  *edition       // its part among those of its topic, once it has begun
 	jury     *jury          // counts who is called gone
 	decision decision       // what an operator says of suspect rows
-	working  sync.WaitGroup // rows in memory
+	idle     chan *attempt  // where workers without a row wait for one; closed when there will be none
+	working  sync.WaitGroup // workers, each with a row or idle
 	cutOff   atomic.Bool    // a row stays pending, because the run stops
 	crashes  atomic.Int64   // how often it made our own code panic, over all restarts
 	told     sync.Map       // what the log was told of this broadcast, to tell it once
@@ -60,7 +61,7 @@ func newRun(e *Engine, b Broadcast, open map[HostID]int, payloads map[string][]b
 	now := e.Now()
 	left := min(b.Deadline.Sub(now), b.Message.Lifetime()) // a clock that was set back must not make it longer
 	r := &run{Launch: b.Launch, engine: e, payloads: payloads, topic: b.Message.TopicHeader(),
-		began: time.Now(), wall: now, late: make(chan struct{}), batch: b.batch(), done: make(chan struct{}),
+		began: time.Now(), wall: now, late: make(chan struct{}), idle: make(chan *attempt), batch: b.batch(), done: make(chan struct{}),
 		gauge: gauge{since: stamp(now), before: b.Counts.Targets - b.Counts.Pending}, waiting: b.State == Scheduled, limiter: b.limiter(),
 		progress: b.Progress, course: b.Course, rows: newOpenRows(), changed: make(chan struct{})}
 	r.deadline = r.began.Add(left)
@@ -115,7 +116,7 @@ func (r *run) deliver() {
 	if r.Message.Lifetime() > 0 {
 		defer time.AfterFunc(time.Until(r.deadline), func() { close(r.late) }).Stop()
 	}
-	err := r.pager.page()
+	err := r.page()
 	r.working.Wait()
 	if r.stop.Err() != nil && r.pager.unfinished() {
 		r.cutOff.Store(true)
@@ -131,6 +132,27 @@ func (r *run) deliver() {
 		r.engine.committer.end(r, func(p *Progress, _ time.Time) { p.ask() })
 	default:
 		r.engine.committer.end(r, r.over)
+	}
+}
+
+// page brings all rows into memory, and lets the workers go when there are no
+// more, or when that crashes.
+func (r *run) page() error {
+	defer close(r.idle)
+	return r.pager.page()
+}
+
+// work has a row worked on: by a worker that has done with another one, since a
+// new goroutine would first have to grow its stack, or else by a new one.
+func (r *run) work(a *attempt) {
+	select {
+	case r.idle <- a:
+	default:
+		r.working.Go(func() {
+			for ; a != nil; a = <-r.idle {
+				a.work()
+			}
+		})
 	}
 }
 
