@@ -26,7 +26,7 @@
 //     the third time it is cancelled, over all restarts.
 //   - A broadcast that was cut off, by a restart or a power cut, goes on where it
 //     was. What was sent and not yet written down is sent again: at most what is
-//     in flight and two batches of the committer, 256 rows.
+//     in flight and 256 rows, the committer's batch and those that wait for it.
 //   - Of two broadcasts with one topic the latest wins: nobody's last message is
 //     the older one's.
 //   - Who is to be told how a broadcast ended is told, or was tried for a day. It

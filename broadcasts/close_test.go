@@ -377,7 +377,7 @@ func TestCommitsAreGathered(t *testing.T) {
 		b := newBell(t)
 		b.people.join(10_000, "push.example")
 		b.end(b.hello(time.Hour).ID)
-		if b.journal.commits > 100 || b.journal.largest > 128 {
+		if b.journal.commits > 100 || b.journal.largest > 192 {
 			t.Errorf("%d commits for 10,000 rows, up to %d rows each", b.journal.commits, b.journal.largest)
 		}
 

@@ -11,9 +11,11 @@ import (
 
 const (
 	// One transaction takes at most this many rows or this long, whichever comes
-	// first: what a crash repeats or forgets is bounded by it, and nothing
-	// commits per row. As many again can wait meanwhile.
-	maxBatch = 128
+	// first, and nothing commits per row. So many more can wait meanwhile, which is
+	// what comes in during an fsync. What a crash repeats or forgets is bounded by
+	// the sum.
+	maxBatch = 192
+	maxQueue = 64
 	maxDelay = 200 * time.Millisecond
 	// The end of a broadcast waits so long for others that end, about as long as
 	// the fsync takes that they then share.
@@ -50,7 +52,7 @@ type entry struct {
 
 func newCommitter(patience context.Context, cfg Config, ls *lanes) *committer {
 	c := &committer{journal: cfg.Journal, log: cfg.Log, now: cfg.Now, lanes: ls, patience: patience,
-		queue: make(chan entry, maxBatch), done: make(chan struct{})}
+		queue: make(chan entry, maxQueue), done: make(chan struct{})}
 	go c.work()
 	return c
 }
