@@ -400,13 +400,17 @@ func (e *Engine) List(ctx context.Context, after string, limit int) ([]Broadcast
 	return e.Journal.List(ctx, after, limit)
 }
 
-// Watch yields a broadcast as it stands, then after each commit, until it has
-// ended or the engine is closed. A slow watcher misses steps in between, never
-// the last one.
+// glance is how long a watcher looks at least at how a broadcast stands before it
+// is shown how it goes on. Nobody sees a hundred commits a second, and each is
+// read, told and drawn.
+const glance = 50 * time.Millisecond
+
+// Watch yields a broadcast as it stands, then as commits leave it, until it has
+// ended or the engine is closed. It passes over steps in between, never the last one.
 func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[Broadcast, error] {
 	return func(yield func(Broadcast, error) bool) {
 		for paused := false; ; {
-			changed, over := e.next(id) // before reading, so that no commit falls between
+			changed, rests, over := e.next(id) // before reading, so that no commit falls between
 			b, err := e.Journal.Get(ctx, id)
 			still := paused && b.State == Paused // woken by what another one does
 			if !still && !yield(b, err) || err != nil || over || b.Ended() {
@@ -418,20 +422,26 @@ func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[Broadcast, erro
 			case <-ctx.Done():
 				return
 			}
+			select {
+			case <-time.After(glance):
+			case <-rests:
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }
 
 // next returns a channel that closes when the broadcast is written down again,
-// and whether nobody will.
-func (e *Engine) next(id string) (changed <-chan struct{}, over bool) {
+// one that closes when nobody works on it any more, and whether nobody will.
+func (e *Engine) next(id string) (changed, rests <-chan struct{}, over bool) {
 	e.mu.Lock()
 	r, stirred, closed := e.live[id], e.stirred, e.closed
 	e.mu.Unlock()
 	if r == nil {
-		return stirred, closed
+		return stirred, stirred, closed
 	}
-	return r.change(), false
+	return r.change(), r.done, false
 }
 
 // stir wakes the watchers of broadcasts that nobody works on.

@@ -316,6 +316,29 @@ func TestWatchers(t *testing.T) {
 	})
 }
 
+// To watch a fast broadcast is to see some steps a second, not each commit, and
+// the end as soon as it is there.
+func TestWatchersGlance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t)
+		b.post.slow["push.example"] = 5 * time.Millisecond
+		b.people.join(10_000, "push.example")
+		launched := b.hello(time.Hour)
+		var last broadcasts.Broadcast
+		steps := 0
+		for last = range b.Watch(t.Context(), launched.ID) {
+			steps++
+		}
+		late := time.Since(*last.Finished)
+		if took := last.Finished.Sub(launched.Created); b.journal.commits < 40 || steps > int(took/(50*time.Millisecond))+3 {
+			t.Errorf("%d steps of %d commits in %v", steps, b.journal.commits, took)
+		}
+		if !last.Ended() || late > 10*time.Millisecond {
+			t.Errorf("%+v, seen %v after the end", last.Counts, late)
+		}
+	})
+}
+
 // An estimate of an end behind the deadline would be wrong: by then all is
 // settled one way or another.
 func TestETAIsNotBehindTheDeadline(t *testing.T) {
