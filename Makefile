@@ -78,9 +78,10 @@ fmt: ## bring the Go source into form
 	gofmt -w $(GO_FILES)
 
 .PHONY: bench
-bench: ## measure sending beside webpush-go, then the store at a million rows, then the broadcasts
+bench: ## measure sending beside webpush-go, the store at a million rows, then broadcasts from end to end
 	$(GO) run ./bench/sending
 	$(GO) run ./bench/store
+	$(GO) run ./bench/broadcasts
 	$(GO) test -run '^$$' -bench . -benchmem ./broadcasts
 
 FUZZTIME ?= 5m
