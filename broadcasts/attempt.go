@@ -228,7 +228,8 @@ func (a *attempt) leave(p pass) {
 }
 
 // turn looks whether the row is still to be rung, makes one try and acts on its
-// verdict. Then its place in the lane is free. It returns how long to wait before the next turn, unless settled.
+// verdict. Then its place in the lane is free. It returns how long to wait before
+// the next turn, unless settled.
 func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	defer a.leave(p)
 	e, b := a.run.engine, a.run

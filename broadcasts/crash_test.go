@@ -52,7 +52,8 @@ func TestCrashesOfRows(t *testing.T) {
 					}
 				}
 				got := b.get(poisoned.ID)
-				if got.State != tt.want || got.Counts.Failed != min(tt.bad, 3) || got.Failures[broadcasts.ReasonCrashed] != got.Counts.Failed ||
+				least, most := min(tt.bad, 3), min(tt.bad, 4) // the next row may have begun before it was cancelled
+				if got.State != tt.want || got.Counts.Failed < least || got.Counts.Failed > most || got.Failures[broadcasts.ReasonCrashed] != got.Counts.Failed ||
 					got.State == broadcasts.Done && got.Counts.Accepted != 98 || got.State == broadcasts.Cancelled && *got.Reason != broadcasts.ReasonCrashed {
 					t.Errorf("%s %+v %v", got.State, got.Counts, got.Failures)
 				}
