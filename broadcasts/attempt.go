@@ -259,7 +259,10 @@ func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	default:
 		ttl = max(ttl, time.Second) // less would be written as 0, which means something else
 	}
-	reach := e.Presence.Reached(a.row.ID, b.ID)
+	var reach Reach
+	if b.Push != PushAlways {
+		reach = e.Presence.Reached(a.row.ID, b.ID)
+	}
 	if reach.Spared {
 		return a.settle(suppressed, "")
 	}

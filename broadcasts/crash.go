@@ -73,6 +73,7 @@ func (r *run) try() (crashed bool) {
 		}
 	}()
 	if r.await() {
+		r.publish()
 		r.deliver()
 	}
 	return false

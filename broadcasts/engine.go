@@ -54,6 +54,7 @@ type Config struct {
 	Audience Audience
 	Sender   Sender
 	Presence Presence // default: nobody is ever present
+	Live     Live     // default: none, and every launch is for devices
 
 	// Caller tells others how a broadcast ended. Default: none, and no launch may
 	// ask for it. CallbackHosts are those of them that may be in our own network.
@@ -275,7 +276,8 @@ func (e *Engine) prepare(r Request) (b Broadcast, payloads map[string][]byte, er
 			Created: now, Deadline: now.Add(r.Message.Lifetime())},
 		Progress: Progress{State: Running, Started: &now, Failures: map[string]int{}, Expiries: map[string]int{}, Hosts: []Host{}},
 	}
-	if err := cmp.Or(b.schedule(now), b.checkRate(), r.checkCanary()); err != nil {
+	b.Push = cmp.Or(b.Push, PushAuto)
+	if err := cmp.Or(b.schedule(now), b.checkRate(), r.checkCanary(), e.checkPush(r)); err != nil {
 		return b, nil, err
 	}
 	payloads, b.Warnings, err = e.compile(b)
@@ -285,8 +287,10 @@ func (e *Engine) prepare(r Request) (b Broadcast, payloads map[string][]byte, er
 // begin counts the audience, writes b down and starts it, unless another launch
 // with its claim was quicker.
 func (e *Engine) begin(ctx context.Context, b Broadcast, payloads map[string][]byte, c *Claim) (made Broadcast, replayed bool, err error) {
-	if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, b.Audience); err != nil {
-		return Broadcast{}, false, err
+	if b.Push != PushNever {
+		if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, b.Audience); err != nil {
+			return Broadcast{}, false, err
+		}
 	}
 	b.Counts.Pending, b.Lease = b.Counts.Targets, Lease{e.Holder, b.Created}
 	var ed *edition

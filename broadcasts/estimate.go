@@ -37,9 +37,11 @@ func (e *Engine) Estimate(ctx context.Context, r Request) (Estimate, error) {
 	if err != nil {
 		return Estimate{}, err
 	}
-	hosts, foreign, err := e.survey(ctx, b.Audience, payloads)
-	if err != nil {
-		return Estimate{}, err
+	hosts, foreign := map[string]int{}, 0
+	if b.Push != PushNever {
+		if hosts, foreign, err = e.survey(ctx, b.Audience, payloads); err != nil {
+			return Estimate{}, err
+		}
 	}
 	est := Estimate{Hosts: shares(hosts), Warnings: append([]string{}, b.Warnings...)}
 	longest := slices.MaxFunc(slices.Collect(maps.Values(payloads)), func(a, b []byte) int { return cmp.Compare(len(a), len(b)) })

@@ -24,4 +24,5 @@ type Options struct {
 	MaxLateness *int       `json:"maxLateness"` // with at: how many seconds late it may start; nil means until its deadline
 	Rate        *int       `json:"rate"`        // rows to begin a second, over all push services; nil means as they take them
 	Canary      *Canary    `json:"canary"`      // who get it first; nil means all at once
+	Push        Push       `json:"push"`        // whether devices are rung; empty means auto
 }

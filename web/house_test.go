@@ -18,6 +18,7 @@ import (
 	"github.com/belfry-push/belfry/broadcasts"
 	"github.com/belfry-push/belfry/internal/boltfile"
 	"github.com/belfry-push/belfry/keys"
+	"github.com/belfry-push/belfry/live"
 	"github.com/belfry-push/belfry/sender"
 	"github.com/belfry-push/belfry/sender/pushtest"
 	"github.com/belfry-push/belfry/serviceworker"
@@ -34,6 +35,7 @@ type house struct {
 	t       *testing.T
 	web     *Server
 	store   *subscriptions.Store
+	events  *live.Log
 	tokens  *tokens.Store
 	ring    *keys.Ring
 	service *pushtest.Service
@@ -87,13 +89,21 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 	out := must(sender.New(sender.Config{Signer: keys.NewSigner(h.ring, "", time.Now), Hosts: h.service.Hosts(), Client: h.service.Client()}))
 	t.Cleanup(out.Close)
 	journal := must(broadcasts.NewBoltJournal(file.DB, h.store, slog.New(slog.DiscardHandler)))
-	engine := must(broadcasts.New(t.Context(), broadcasts.Config{Journal: journal, Audience: h.store, Sender: out, Origins: []string{site}, Caller: caller, Log: log}))
+	h.events = must(live.Open(file.DB, live.LogConfig{Log: log}))
+	t.Cleanup(h.events.Close)
+	hub := must(live.NewHub(h.events, live.HubConfig{Log: log}))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		hub.Close(ctx)
+	})
+	engine := must(broadcasts.New(t.Context(), broadcasts.Config{Live: h.events, Journal: journal, Audience: h.store, Sender: out, Origins: []string{site}, Caller: caller, Log: log}))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		engine.Close(ctx)
 	})
-	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Keys: h.ring, Webhook: webhook, Tokens: h.tokens, Hosts: h.service.Hosts(), Origins: []string{site},
+	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Live: hub, Keys: h.ring, Webhook: webhook, Tokens: h.tokens, Hosts: h.service.Hosts(), Origins: []string{site},
 		Kit: serviceworker.Files, Log: log, Backup: func(w io.Writer) error { _, err := io.WriteString(w, "tar"); return err },
 		Doctor: func(context.Context, bool) (belfry.Checkup, error) { return belfry.Checkup{}, nil }}
 	for _, a := range adjust {

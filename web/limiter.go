@@ -34,22 +34,15 @@ func newLimiter(l Limit) *limiter {
 	return &limiter{l, known}
 }
 
-// allow takes one registration from ip's share, or says how long to wait. An
-// IPv6 customer holds a whole /64, so that is what counts as one.
+// allow takes one registration from ip's share, or says how long to wait.
 func (l *limiter) allow(ip string) (time.Duration, error) {
 	if l.limit.N == 0 {
 		return 0, nil
 	}
-	addr, err := netip.ParseAddr(ip)
+	prefix, err := shareOf(ip)
 	if err != nil {
-		return 0, fmt.Errorf("web: peer without an address: %w", err)
+		return 0, err
 	}
-	addr = addr.Unmap()
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	prefix, _ := addr.WithZone("").Prefix(bits)
 	b := l.bucketsOf(prefix)
 	now := time.Now()
 	for _, bucket := range []*rate.Limiter{b.short, b.day} {
@@ -72,4 +65,18 @@ func (l *limiter) bucketsOf(p netip.Prefix) buckets {
 		return known
 	}
 	return fresh
+}
+
+// shareOf is what of ip counts as one: an IPv6 customer holds a whole /64.
+func shareOf(ip string) (netip.Prefix, error) {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("web: peer without an address: %w", err)
+	}
+	addr = addr.Unmap()
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	return addr.WithZone("").Prefix(bits)
 }

@@ -198,7 +198,7 @@ func TestLaunchScheduled(t *testing.T) {
 	launch := func(more string) answer {
 		return h.do(h.socket, "POST", "/api/v1/broadcasts", `{"message":{"title":"T"},"audience":{"all":true}`+more+`}`)
 	}
-	if got := launch(""); got.status != 202 || !strings.Contains(got.body, `"at":null,"maxLateness":null,"rate":null,"canary":null,"starts":null`) {
+	if got := launch(""); got.status != 202 || !strings.Contains(got.body, `"at":null,"maxLateness":null,"rate":null,"canary":null,"push":"auto","starts":null`) {
 		t.Errorf("now: %d %s", got.status, got.body)
 	}
 	due := time.Now().Add(2 * time.Hour).Truncate(time.Hour).Add(time.Second)
@@ -206,7 +206,7 @@ func TestLaunchScheduled(t *testing.T) {
 	got := launch(`,"at":"` + due.In(time.FixedZone("", -5*3600)).Format(time.RFC3339) + `","maxLateness":3600,"rate":50,"canary":"1%"`)
 	var b broadcasts.Broadcast
 	if err := json.Unmarshal([]byte(got.body), &b); err != nil || got.status != 202 || !strings.Contains(got.body, `"state":"scheduled"`) ||
-		!strings.Contains(got.body, `"at":"`+text+`","maxLateness":3600,"rate":50,"canary":"1%","starts":"`+text+`"`) || !strings.Contains(got.body, `"started":null`) {
+		!strings.Contains(got.body, `"at":"`+text+`","maxLateness":3600,"rate":50,"canary":"1%","push":"auto","starts":"`+text+`"`) || !strings.Contains(got.body, `"started":null`) {
 		t.Errorf("later: %d %s", got.status, got.body)
 	}
 	for more, code := range map[string]string{`,"at":"tomorrow"`: "json", `,"at":"2020-01-01T00:00:00Z"`: "at", `,"at":1`: "json", `,"rate":0`: "rate", `,"rate":1.5`: "json", `,"canary":"all"`: "canary", `,"canary":1`: "json", `,"maxLateness":60`: "max-lateness",

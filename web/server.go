@@ -24,6 +24,7 @@ import (
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
 	"github.com/belfry-push/belfry/keys"
+	"github.com/belfry-push/belfry/live"
 	"github.com/belfry-push/belfry/subscriptions"
 	"github.com/belfry-push/belfry/tokens"
 )
@@ -32,6 +33,7 @@ import (
 type Config struct {
 	Subscriptions *subscriptions.Store
 	Broadcasts    *broadcasts.Engine
+	Live          *live.Hub
 	Keys          *keys.Ring
 	Webhook       *keys.Webhook
 	Tokens        *tokens.Store
@@ -66,8 +68,8 @@ type Server struct {
 
 // New returns a Server, or says what is missing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.Tokens == nil || cfg.Backup == nil || cfg.Doctor == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
-		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Keys, Webhook, Tokens, Backup, Doctor, Origins and Kit")
+	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Live == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.Tokens == nil || cfg.Backup == nil || cfg.Doctor == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
+		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Live, Keys, Webhook, Tokens, Backup, Doctor, Origins and Kit")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -95,6 +97,11 @@ func (s *Server) publicRoutes() []route {
 		{http.MethodPost, "/v1/subscriptions", anyone, s.counted(s.register)},
 		{http.MethodPut, "/v1/subscriptions/:id", anyone, s.change},
 		{http.MethodDelete, "/v1/subscriptions/:id", anyone, s.unregister},
+		{http.MethodGet, "/v1/events", anyone, s.events},
+		{http.MethodPost, "/v1/events", anyone, s.streamEvents},
+		{http.MethodGet, "/v1/poll", anyone, s.poll},
+		{http.MethodGet, "/v1/ws", anyone, s.socket},
+		{http.MethodPost, "/v1/connections/:conn", anyone, s.order},
 	}...)
 }
 

@@ -49,6 +49,7 @@ func TestHalfAnAnswerBreaks(t *testing.T) {
 // Whatever can be got can be asked about: monitors ask with HEAD (RFC 9110 §9.1).
 func TestHead(t *testing.T) {
 	h := newHouse(t)
+	h.web.Live.Close(t.Context()) // or a stream would not end
 	for _, r := range h.web.publicRoutes() {
 		if r.method != http.MethodGet {
 			continue

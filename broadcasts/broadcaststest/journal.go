@@ -68,7 +68,7 @@ func broadcast(n int) broadcasts.Broadcast {
 				Actions: []belfry.Action{{Action: "open", Title: "Open", URL: "/x"}}, Urgency: belfry.UrgencyHigh, Topic: "prices"},
 			Audience: belfry.Audience{Channels: []string{"news", "sport"}},
 			Callback: belfry.StoredCallback(fmt.Sprintf("https://hooks.example.com/%d", n)),
-			Options:  broadcasts.Options{At: &at, MaxLateness: &late, Rate: &rate, Canary: &canary}, Starts: &started,
+			Options:  broadcasts.Options{At: &at, MaxLateness: &late, Rate: &rate, Canary: &canary, Push: broadcasts.PushAlways}, Starts: &started,
 			Deadline: at.Add(time.Minute), Created: at, Warnings: []string{"long"}, Until: math.MaxUint64 - belfry.Position(n),
 		},
 		Progress: broadcasts.Progress{

@@ -19,6 +19,7 @@ import (
 	"github.com/belfry-push/belfry/internal/boltfile"
 	"github.com/belfry-push/belfry/internal/config"
 	"github.com/belfry-push/belfry/keys"
+	"github.com/belfry-push/belfry/live"
 )
 
 func (a *app) backupCommand() *cobra.Command {
@@ -147,7 +148,9 @@ func writeDurably(path string, from io.Reader) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// checkBackup opens what was saved as serve would.
+// checkBackup opens what was saved as serve would, and makes its log of events
+// another one: what a backup that is started again publishes has numbers that the
+// original has given to others (REL-15).
 func checkBackup(dir string) error {
 	paths, err := config.PathsIn(dir)
 	if err != nil {
@@ -163,7 +166,7 @@ func checkBackup(dir string) error {
 	if err != nil {
 		return err
 	}
-	return file.Close()
+	return errors.Join(live.Renew(file.DB), file.Close())
 }
 
 // publish gives temp the name dir, for good.

@@ -26,13 +26,13 @@ import (
 // checked with bbolt's tool at leisure.
 func (h *house) examine(ctx context.Context, rebuild bool) (all belfry.Checkup, err error) {
 	if rebuild {
-		err := errors.Join(h.subscriptions.Mend(ctx), h.journal.Mend(ctx))
+		err := errors.Join(h.subscriptions.Mend(ctx), h.journal.Mend(ctx), h.events.Mend(ctx))
 		if err != nil && !errors.Is(err, belfry.ErrCorrupt) { // damage is found again below
 			return all, err
 		}
 	}
 	for _, look := range []func(context.Context) (belfry.Checkup, error){
-		h.subscriptions.Examine, h.journal.Examine, h.tokens.Examine, h.examineKeys, h.examineSettings,
+		h.subscriptions.Examine, h.journal.Examine, h.events.Examine, h.tokens.Examine, h.examineKeys, h.examineSettings,
 	} {
 		got, err := look(ctx)
 		if err != nil && !errors.Is(err, belfry.ErrCorrupt) {

@@ -81,6 +81,10 @@ func summary(b broadcasts.Broadcast) string {
 	if b.Reason != nil {
 		fmt.Fprintf(&out, " (%s)", *b.Reason)
 	}
+	if b.Push == broadcasts.PushNever {
+		fmt.Fprint(&out, ": for open pages only")
+		return out.String()
+	}
 	fmt.Fprintf(&out, ": %d of %d accepted", b.Counts.Accepted, b.Counts.Targets)
 	for _, c := range lesser(b.Counts) {
 		fmt.Fprintf(&out, ", %d %s", c.n, c.word)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -19,6 +20,7 @@ import (
 	"github.com/belfry-push/belfry/internal/boltfile"
 	"github.com/belfry-push/belfry/internal/config"
 	"github.com/belfry-push/belfry/keys"
+	"github.com/belfry-push/belfry/live"
 	"github.com/belfry-push/belfry/sender"
 	"github.com/belfry-push/belfry/serviceworker"
 	"github.com/belfry-push/belfry/subscriptions"
@@ -45,6 +47,8 @@ type house struct {
 	caller        *webhooks.Caller
 	journal       *broadcasts.BoltJournal
 	engine        *broadcasts.Engine
+	events        *live.Log
+	live          *live.Hub
 	tokens        *tokens.Store
 	web           *web.Server
 
@@ -169,20 +173,47 @@ func (h *house) join(ctx context.Context) (err error) {
 	if h.journal, err = broadcasts.NewBoltJournal(h.file.DB, h.subscriptions, h.log); err != nil {
 		return err
 	}
+	if err := h.openLive(); err != nil {
+		return err
+	}
+	meter.registry.MustRegister(liveCollector{h.live})
 	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: meteredJournal{h.journal, meter}, Audience: h.subscriptions,
 		Sender: meteredSender{h.sender, meter, h.cfg.PushHosts}, Origins: origins,
-		Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
+		Live: h.events, Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
 		return err
 	}
 	if h.tokens, err = tokens.New(h.file.DB, h.log); err != nil {
 		return err
 	}
-	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Keys: h.keys, Webhook: h.webhook, Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
+	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Live: h.live, Keys: h.keys, Webhook: h.webhook, Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
 		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) }, Doctor: h.examine, Metrics: meter.registry,
 		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
 	return err
 }
+
+// openLive opens the log of events and the hub that streams it.
+func (h *house) openLive() (err error) {
+	if h.events, err = live.Open(h.file.DB, live.LogConfig{Log: h.log}); err != nil {
+		return err
+	}
+	total := min(maxListeners, max(descriptors()-ownDescriptors, descriptors()/2))
+	if total < fewListeners {
+		h.log.Warn("few files may be open at a time, so few pages can listen", "pages", total, "hint", "raise the limit, such as with `ulimit -n 120000` or LimitNOFILE=")
+	}
+	h.live, err = live.NewHub(h.events, live.HubConfig{Total: total, PerAddress: h.cfg.LiveLimit, Log: h.log})
+	return err
+}
+
+const (
+	// maxListeners is how many pages may listen at a time: at under 3 KiB each
+	// they take less memory than a small machine has (REL-11).
+	maxListeners = 100_000
+	fewListeners = 10_000 // worth a word at start
+	// ownDescriptors are for everything else: 1024 attempts, callbacks, and
+	// visitors who register.
+	ownDescriptors = 4096
+)
 
 // firstPace is how fast we begin with a push service: the browser vendors' are
 // met gently (PS-04, PS-06), one that an operator has opened is as fast as it can.
@@ -252,11 +283,7 @@ func (h *house) start(handler http.Handler, l net.Listener, secure *tls.Config, 
 // then the listeners that never came to serve, and last the file. It ends as
 // well what was built in part.
 func (h *house) close() {
-	if h.engine != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
-		h.engine.Close(ctx)
-		cancel()
-	}
+	h.finish()
 	ctx, cancel := context.WithTimeout(context.Background(), requestsWithin)
 	defer cancel()
 	for _, s := range h.servers {
@@ -275,7 +302,25 @@ func (h *house) close() {
 	if h.caller != nil {
 		h.caller.Close()
 	}
+	if h.events != nil {
+		h.events.Close()
+	}
 	if h.file != nil {
 		h.file.Close()
+	}
+}
+
+// finish ends what is on its way: attempts, and beside them the streams of pages,
+// a few at a time so that they do not come back as a crowd.
+func (h *house) finish() {
+	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
+	defer cancel()
+	var both sync.WaitGroup
+	defer both.Wait()
+	if h.live != nil {
+		both.Go(func() { h.live.Close(ctx) })
+	}
+	if h.engine != nil {
+		both.Go(func() { h.engine.Close(ctx) })
 	}
 }

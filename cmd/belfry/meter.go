@@ -11,6 +11,7 @@ import (
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/live"
 	"github.com/belfry-push/belfry/subscriptions"
 )
 
@@ -219,4 +220,30 @@ func (c rowCollector) Collect(to chan<- prometheus.Metric) {
 	for id, n := range uses {
 		to <- prometheus.MustNewConstMetric(byKeyDesc, prometheus.GaugeValue, float64(n), strings.ToValidUTF8(id, "?")) // a count may be damaged
 	}
+}
+
+// A liveCollector tells how many pages listen.
+type liveCollector struct{ *live.Hub }
+
+var (
+	listenersDesc    = prometheus.NewDesc("belfry_live_connections", "Pages that listen now.", nil, nil)
+	visibleDesc      = prometheus.NewDesc("belfry_live_visible", "Pages among them that somebody looks at, as they say.", nil, nil)
+	eventsDesc       = prometheus.NewDesc("belfry_live_events_total", "Events that were published to pages.", nil, nil)
+	acknowledgedDesc = prometheus.NewDesc("belfry_live_acknowledged_total", "Messages that pages of registered browsers say they have shown.", nil, nil)
+	slowDesc         = prometheus.NewDesc("belfry_live_slow_total", "Pages that were sent away since they read too slowly.", nil, nil)
+)
+
+func (c liveCollector) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{listenersDesc, visibleDesc, eventsDesc, acknowledgedDesc, slowDesc} {
+		descs <- d
+	}
+}
+
+func (c liveCollector) Collect(to chan<- prometheus.Metric) {
+	s := c.Stats()
+	to <- prometheus.MustNewConstMetric(listenersDesc, prometheus.GaugeValue, float64(s.Connections))
+	to <- prometheus.MustNewConstMetric(visibleDesc, prometheus.GaugeValue, float64(s.Visible))
+	to <- prometheus.MustNewConstMetric(eventsDesc, prometheus.CounterValue, float64(s.Events))
+	to <- prometheus.MustNewConstMetric(acknowledgedDesc, prometheus.CounterValue, float64(s.Acknowledged))
+	to <- prometheus.MustNewConstMetric(slowDesc, prometheus.CounterValue, float64(s.Slow))
 }

@@ -31,6 +31,7 @@ type Serve struct {
 	TrustedProxies []netip.Prefix
 	RegisterN      int
 	RegisterPer    time.Duration
+	LiveLimit      int // below 0 means none
 	PushHosts      belfry.PushHosts
 	PushCA         string
 	CallbackHosts  belfry.CallbackHosts
@@ -51,6 +52,7 @@ func ServeFlags(fs *pflag.FlagSet) func() (Serve, error) {
 	key := fs.String("tls-key", "", "`FILE` with its private key, PEM")
 	proxies := fs.StringSlice("trusted-proxy", nil, "`CIDR` of a proxy whose X-Forwarded-For is believed; may be repeated")
 	limit := fs.String("register-limit", "10/min", "`limit` on registrations of one address: N/s, N/min, N/h, or off")
+	listeners := fs.String("live-limit", "1000", "how many `pages` of one address may listen at a time, or off")
 	hosts := fs.StringSlice("push-host", nil, "one more push service, `HOST[:PORT]`; for development also http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
 	ca := fs.String("push-ca", "", "`FILE` with one more certificate authority for push services, PEM")
 	callbacks := fs.StringSlice("callback-host", nil, "one receiver of callbacks that may be in your own network, `HOST[:PORT]`; on this machine also http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
@@ -60,11 +62,11 @@ func ServeFlags(fs *pflag.FlagSet) func() (Serve, error) {
 	return func() (Serve, error) {
 		c := Serve{Listen: *listen, PublicURL: *public, Origins: *origins, Subject: *subject, OpsListen: *ops, TLSCert: *cert,
 			TLSKey: *key, PushCA: *ca, Engine: *engine, Demo: *demo, LogLevel: *level}
-		return c, c.check(*proxies, *limit, *hosts, *callbacks)
+		return c, c.check(*proxies, *limit, *listeners, *hosts, *callbacks)
 	}
 }
 
-func (c *Serve) check(proxies []string, limit string, hosts, callbacks []string) (err error) {
+func (c *Serve) check(proxies []string, limit, listeners string, hosts, callbacks []string) (err error) {
 	if c.PublicURL != "" {
 		if c.PublicURL, err = Origin("--public-url", c.PublicURL); err != nil {
 			return err
@@ -83,6 +85,9 @@ func (c *Serve) check(proxies []string, limit string, hosts, callbacks []string)
 		c.TrustedProxies = append(c.TrustedProxies, prefix)
 	}
 	if c.RegisterN, c.RegisterPer, err = parseLimit(limit); err != nil {
+		return err
+	}
+	if c.LiveLimit, err = parseCount("--live-limit", listeners); err != nil {
 		return err
 	}
 	if c.PushHosts, err = belfry.NewPushHosts(hosts); err != nil {
@@ -200,6 +205,18 @@ func parseLimit(s string) (int, time.Duration, error) {
 		return 0, 0, usage("--register-limit", fmt.Sprintf("%+q is not N/s, N/min, N/h or off", s))
 	}
 	return n, per, nil
+}
+
+// parseCount reads "1000"; "off" and "0" mean no limit, which is -1.
+func parseCount(flag, s string) (int, error) {
+	if s == "off" || s == "0" {
+		return -1, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, usage(flag, fmt.Sprintf("%+q is not a number or off", s))
+	}
+	return n, nil
 }
 
 func usage(flag, text string) error { return belfry.Invalid("usage", flag, text) }
