@@ -78,10 +78,12 @@ fmt: ## bring the Go source into form
 	gofmt -w $(GO_FILES)
 
 .PHONY: bench
-bench: ## measure sending beside webpush-go, the store at a million rows, then broadcasts from end to end
+bench: ## measure sending beside webpush-go, the store at a million rows, broadcasts from end to end, and pages that listen
 	$(GO) run ./bench/sending
 	$(GO) run ./bench/store
 	$(GO) run ./bench/broadcasts
+	$(GO) run ./bench/live
+	$(GO) test -run '^$$' -bench . -benchmem ./live
 	$(GO) test -run '^$$' -bench . -benchmem ./broadcasts
 
 FUZZTIME ?= 5m
