@@ -17,12 +17,12 @@ import (
 // not beside JSON.
 func TestNotices(t *testing.T) {
 	host := func(state, reason string) string {
-		return fmt.Sprintf(`{"host":"fcm.googleapis.com","state":%q,"reason":%q,"suspect":7},{"host":"example.com","state":"open"}`, state, reason)
+		return fmt.Sprintf(`{"host":"fcm.googleapis.com","state":%q,"reason":"%s","suspect":7},{"host":"example.com","state":"open"}`, state, reason)
 	}
 	event := func(state, reason, hosts string) string {
 		return fmt.Sprintf(`{"id":%q,"state":%q,"reason":%s,"counts":{"targets":9,"pending":9},"hosts":[%s]}`, someID, state, reason, hosts)
 	}
-	slow, late := host("waiting", "it asked us to slow down (429)"), host("waiting", "it fails (\x1b[31m503)")
+	slow, late := host("waiting", "it asked us to slow down (429)"), host("waiting", `it fails (\u001b[31m503)`)
 	stream := []string{
 		event("running", "null", host("open", "")),
 		event("running", "null", slow), event("running", "null", slow), event("running", "null", late),
