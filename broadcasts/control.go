@@ -13,6 +13,11 @@ import (
 // broadcast is cancelled. Then they are cut off: whoever cancels wants it now.
 const cancelPatience = time.Second
 
+// orphanPatience is how long an order waits for somebody to take up a broadcast
+// that runs on paper and that nobody works on, as for a moment after a crash.
+// One that was damaged when the server started is never taken up.
+const orphanPatience = 2 * time.Second
+
 // An order is what an operator wants to become of a broadcast.
 type order struct {
 	to   State
@@ -112,9 +117,10 @@ func (e *Engine) resume(ctx context.Context, id string, d decision, what string)
 // halted gives an order to a broadcast that runs, and returns it once it has
 // stopped and that is on disk. Of one that does not run, it changes nothing.
 func (e *Engine) halted(ctx context.Context, id string, o order) (Broadcast, error) {
+	var given <-chan time.Time // runs once nobody works on it
 	for {
 		e.mu.Lock()
-		r, closed := e.live[id], e.closed
+		r, stirred, closed := e.live[id], e.stirred, e.closed // before reading, so that nobody takes it up unseen
 		e.mu.Unlock()
 		if r != nil {
 			r.obey(o)
@@ -126,12 +132,26 @@ func (e *Engine) halted(ctx context.Context, id string, o order) (Broadcast, err
 			case <-ctx.Done():
 				return Broadcast{}, ctx.Err()
 			}
+			given = nil
 		}
 		b, err := e.Journal.Get(ctx, id)
 		if err != nil || b.State != Running || closed {
 			return b, err
 		}
-		// Somebody has resumed it since we looked: what is running is live.
+		if r != nil {
+			continue // somebody has resumed it since, or it crashed
+		}
+		if given == nil {
+			given = time.After(orphanPatience)
+		}
+		select {
+		case <-stirred:
+		case <-given:
+			return b, &belfry.Error{Kind: belfry.ErrBusy, Code: "broadcast-orphaned", Where: "broadcast " + id, Text: "is running, and nobody works on it",
+				Hint: "try again in a moment; if it stays so, look into the log for what kept it from going on"}
+		case <-ctx.Done():
+			return Broadcast{}, ctx.Err()
+		}
 	}
 }
 
