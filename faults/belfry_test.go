@@ -19,8 +19,11 @@ import (
 
 var full = flag.Bool("full", false, "as many rows, kills and images as docs/reliability.md names, which takes minutes")
 
-// size is how much of something a test takes.
-func size(small, whole int) int {
+// size is how much of something a test takes, or may take: the small form runs
+// with the race detector on machines that nobody knows, so that its limits of
+// time are for what hangs, and what docs/reliability.md promises is held against
+// the full one.
+func size[T int | time.Duration](small, whole T) T {
 	if *full {
 		return whole
 	}

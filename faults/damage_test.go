@@ -5,6 +5,7 @@ package faults
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -162,7 +163,7 @@ func TestDamage(t *testing.T) {
 			reverted++
 		}
 	}
-	if longest > 5*time.Second {
+	if *full && longest > 5*time.Second {
 		t.Errorf("it took %s to know", longest)
 	}
 	t.Logf("REL-15: %d damaged files: %v; the longest took %d ms; %d with one damaged meta page, which the log and the doctor name", len(all), ends, longest.Milliseconds(), reverted)
@@ -244,6 +245,18 @@ func (tr *trial) mustTellOfMeta() {
 	}
 }
 
+// pieces are the items of a list, or the lines of what is none.
+func pieces(answer string) (all []string) {
+	var list struct{ Items []json.RawMessage }
+	if json.Unmarshal([]byte(answer), &list) != nil || list.Items == nil {
+		return slices.Collect(strings.Lines(answer))
+	}
+	for _, item := range list.Items {
+		all = append(all, string(item))
+	}
+	return all
+}
+
 // judge says what a server that serves a damaged file tells: all that is true,
 // or less and that it is less, or less without a word; or what was never so.
 func (whole truth) judge(told truth, log string) string {
@@ -255,14 +268,14 @@ func (whole truth) judge(told truth, log string) string {
 			continue
 		}
 		known, left := map[string]bool{}, map[string]bool{}
-		for line := range strings.Lines(was) {
-			known[line], left[line] = true, true
+		for _, piece := range pieces(was) {
+			known[piece], left[piece] = true, true
 		}
-		for line := range strings.Lines(is) {
-			if !known[line] {
+		for _, piece := range pieces(is) {
+			if !known[piece] {
 				return "wrong: " + what
 			}
-			delete(left, line)
+			delete(left, piece)
 		}
 		if len(left) > 0 && !strings.Contains(log, "damaged and passed over") {
 			return "silent"

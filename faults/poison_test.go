@@ -77,9 +77,9 @@ func TestPoison(t *testing.T) {
 	files, least := s.descriptors(), 0
 	refused, arrived := 0, 0
 	for round := range rounds {
-		for _, p := range corpus {
+		for n, p := range corpus {
 			ways := []func(*server) (id, code, sentence string){p.byAPI}
-			if round == 0 {
+			if round == 0 && n%size(12, 1) == 0 { // to start a command takes longer than all else
 				ways = append(ways, p.byCommand)
 			}
 			for _, send := range ways {
@@ -99,7 +99,7 @@ func TestPoison(t *testing.T) {
 	if most > least*3/2+8<<10 {
 		t.Errorf("the server grew from %d to %d kB", least, most)
 	}
-	if now := s.descriptors(); now > files+5 {
+	if now := s.descriptorsWithin(files + 5); now > files+5 {
 		t.Errorf("%d descriptors are open, and %d were", now, files)
 	}
 	s.send("news")
@@ -108,7 +108,7 @@ func TestPoison(t *testing.T) {
 		t.Errorf("%d goroutines are left", routines)
 	}
 	s.audit()
-	t.Logf("REL-13: %d poison messages, %d times by the API and once by the command: %d refused in one sentence, %d arrived as they were meant; RssAnon %d to %d kB, goroutines %d",
+	t.Logf("REL-13: %d poison messages, %d times by the API and once by the command, in the small form some of them: %d refused in one sentence, %d arrived as they were meant; RssAnon %d to %d kB, goroutines %d",
 		len(corpus), rounds, refused, arrived, least, most, routines)
 }
 

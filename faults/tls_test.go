@@ -123,7 +123,7 @@ func (a *authority) certify(t *testing.T, address string, end time.Time) *tls.Co
 func TestImpostors(t *testing.T) {
 	t.Parallel()
 	rows := size(10, 100)
-	const ttl = 13 // seconds: a handshake that hangs takes ten, and then there is time for another
+	ttl := size(20, 13) // seconds: a handshake that hangs takes ten, and then there is time for another
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	known, unknown := newAuthority(t), newAuthority(t)

@@ -24,7 +24,7 @@ type trial struct {
 
 // patience is how long a server may take to be ready, to refuse or to end before
 // it counts as hung.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // try lays a file down for a server of its own.
 func (s *server) try(file []byte) *trial {
