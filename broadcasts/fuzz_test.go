@@ -32,7 +32,7 @@ func FuzzJournal(f *testing.F) {
 	}
 	defer file.Close()
 	file.NoSync, file.MaxBatchDelay = true, 0 // what is tried here is not the disk
-	journal, err := broadcasts.NewBoltJournal(file.DB, nil, slog.New(slog.DiscardHandler))
+	journal, err := broadcasts.NewBoltJournal(file, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -181,11 +181,11 @@ func openHouse(t *testing.T, path string, s *sender.Sender) (*boltfile.File, *su
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := subscriptions.New(file.DB, subscriptions.Config{Now: func() time.Time { return time.Now().Add(-time.Hour) }})
+	store, err := subscriptions.New(file, subscriptions.Config{Now: func() time.Time { return time.Now().Add(-time.Hour) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	journal, err := broadcasts.NewBoltJournal(file.DB, store, slog.New(slog.DiscardHandler))
+	journal, err := broadcasts.NewBoltJournal(file, store, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

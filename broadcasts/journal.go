@@ -144,7 +144,7 @@ var (
 
 // A BoltJournal is a Journal in the house's one file.
 type BoltJournal struct {
-	db            *bbolt.DB
+	db            *boltfile.File
 	subscriptions Subscriptions
 	log           *slog.Logger
 }
@@ -159,7 +159,7 @@ type Subscriptions interface {
 }
 
 // NewBoltJournal keeps broadcasts in db. log hears of records that are damaged.
-func NewBoltJournal(db *bbolt.DB, s Subscriptions, log *slog.Logger) (*BoltJournal, error) {
+func NewBoltJournal(db *boltfile.File, s Subscriptions, log *slog.Logger) (*BoltJournal, error) {
 	err := boltfile.MakeBuckets(db, bucketBroadcasts, bucketProgress, bucketOpen, bucketRunning, bucketTopics, bucketCallbacks, bucketClaims, bucketClaimed)
 	return &BoltJournal{db, s, log}, wrap("open", err)
 }

@@ -80,7 +80,7 @@ func (r *boltRig) open() {
 	if r.file, err = boltfile.Open(r.path); err != nil {
 		r.t.Fatal(err)
 	}
-	if r.BoltJournal, err = broadcasts.NewBoltJournal(r.file.DB, r, slog.New(slog.NewTextHandler(&r.log, nil))); err != nil {
+	if r.BoltJournal, err = broadcasts.NewBoltJournal(r.file, r, slog.New(slog.NewTextHandler(&r.log, nil))); err != nil {
 		r.t.Fatal(err)
 	}
 }

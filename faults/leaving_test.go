@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"math/rand/v2"
@@ -86,10 +85,15 @@ func TestLeavingAndJoining(t *testing.T) {
 // add registers one line for news.
 func (s *server) add(line []byte) {
 	s.t.Helper()
-	var row map[string]any
-	if err := json.NewDecoder(bytes.NewReader(line)).Decode(&row); err != nil {
-		s.t.Fatal(err)
+	s.call(http.StatusCreated, http.MethodPost, "/api/v1/subscriptions", rowOf(s.t, line, "news"), nil)
+}
+
+// rowOf is what the API takes of a line that mint made.
+func rowOf(t *testing.T, line []byte, channels ...string) (row map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal(line, &row); err != nil {
+		t.Fatal(err)
 	}
-	row["channels"] = []string{"news"}
-	s.call(http.StatusCreated, http.MethodPost, "/api/v1/subscriptions", row, nil)
+	row["channels"] = channels
+	return row
 }

@@ -152,6 +152,29 @@ func (s *server) call(status int, method, path string, in, out any) {
 	}
 }
 
+// attempt is a request that may be refused, or cut off by the end of the server;
+// then its status is 0.
+func (s *server) attempt(method, path string, in, out any) (status int) {
+	s.t.Helper()
+	body, err := json.Marshal(in)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(s.ctx, method, "http://belfry"+path, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := s.api.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	if json.NewDecoder(resp.Body).Decode(out) != nil {
+		return 0
+	}
+	return resp.StatusCode
+}
+
 // key is what browsers subscribe with.
 func (s *server) key() string {
 	s.t.Helper()

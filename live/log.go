@@ -58,7 +58,7 @@ type LogConfig struct {
 // A Log keeps events in the order in which they were published.
 type Log struct {
 	LogConfig
-	db    *bbolt.DB
+	db    *boltfile.File
 	epoch string
 	queue chan request
 	stop  chan struct{} // closed when nothing more is taken
@@ -76,7 +76,7 @@ type request struct {
 }
 
 // Open opens the log in db. Where there is none it begins one, under a new epoch.
-func Open(db *bbolt.DB, cfg LogConfig) (*Log, error) {
+func Open(db *boltfile.File, cfg LogConfig) (*Log, error) {
 	if cfg.Age <= 0 {
 		cfg.Age = 24 * time.Hour
 	}
@@ -116,7 +116,7 @@ func (l *Log) name() error {
 // Renew makes the log in db another one, for a copy that goes its own way from
 // here on: a page that knows the original by a cursor is told that it has missed
 // something, and not given what now has the same number.
-func Renew(db *bbolt.DB) error {
+func Renew(db *boltfile.File) error {
 	return db.Update(func(tx *bbolt.Tx) error {
 		if state := tx.Bucket(stateName); state != nil {
 			return state.Delete(epochKey)

@@ -37,7 +37,7 @@ func newHouse(t testing.TB, cfg LogConfig) *house {
 func (h *house) open() {
 	h.t.Helper()
 	h.file = must(boltfile.Open(h.path))
-	h.Log = must(Open(h.file.DB, h.cfg))
+	h.Log = must(Open(h.file, h.cfg))
 }
 
 func (h *house) close() {
@@ -270,7 +270,7 @@ func TestEpoch(t *testing.T) {
 		t.Errorf("after a restart: %d, %q", seq, gap)
 	}
 	h.Close()
-	if err := Renew(h.file.DB); err != nil {
+	if err := Renew(h.file); err != nil {
 		t.Fatal(err)
 	}
 	h.file.Close()

@@ -18,7 +18,7 @@ func TestExamineCountsDevicesAsTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	s, err := New(file.DB, Config{})
+	s, err := New(file, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func TestImportMakesWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	s, err := New(file.DB, Config{})
+	s, err := New(file, Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

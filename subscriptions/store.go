@@ -54,7 +54,7 @@ type Config struct {
 // A Store keeps subscriptions. Its methods may be called from any goroutine,
 // and each is one transaction, which a change may share with others.
 type Store struct {
-	db      *bbolt.DB
+	db      *boltfile.File
 	maxRows uint64
 	now     func() time.Time
 	log     *slog.Logger
@@ -63,7 +63,7 @@ type Store struct {
 }
 
 // New makes the store's buckets in db where they are missing.
-func New(db *bbolt.DB, cfg Config) (*Store, error) {
+func New(db *boltfile.File, cfg Config) (*Store, error) {
 	s := &Store{db: db, maxRows: defaultMaxRows, now: cfg.Now, log: cfg.Log}
 	switch {
 	case db == nil:

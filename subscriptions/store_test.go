@@ -39,7 +39,7 @@ func (h *house) open() {
 	if h.file, err = boltfile.Open(h.path); err != nil {
 		h.t.Fatal(err)
 	}
-	if h.Store, err = subscriptions.New(h.file.DB, h.cfg); err != nil {
+	if h.Store, err = subscriptions.New(h.file, h.cfg); err != nil {
 		h.t.Fatal(err)
 	}
 }

@@ -66,7 +66,7 @@ func openTables(tx *bbolt.Tx) tables {
 	return t
 }
 
-func makeTables(db *bbolt.DB) error {
+func makeTables(db *boltfile.File) error {
 	return boltfile.MakeBuckets(db, append(derivedNames, rowsName)...)
 }
 

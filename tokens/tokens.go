@@ -98,13 +98,13 @@ const usedStep = time.Minute
 
 // A Store keeps tokens.
 type Store struct {
-	db  *bbolt.DB
+	db  *boltfile.File
 	log *slog.Logger
 }
 
 // New makes the store's bucket in db where it is missing. log hears of records
 // that are damaged.
-func New(db *bbolt.DB, log *slog.Logger) (*Store, error) {
+func New(db *boltfile.File, log *slog.Logger) (*Store, error) {
 	return &Store{db, log}, wrap("open", boltfile.MakeBuckets(db, bucket))
 }
 

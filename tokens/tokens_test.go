@@ -25,7 +25,7 @@ func open(t *testing.T, path string) (*tokens.Store, *boltfile.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := tokens.New(file.DB, slog.New(slog.DiscardHandler))
+	store, err := tokens.New(file, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

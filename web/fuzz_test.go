@@ -35,7 +35,7 @@ func FuzzRegistration(f *testing.F) {
 	dir := f.TempDir()
 	file := must(boltfile.Open(filepath.Join(dir, "belfry.db")))
 	defer file.Close()
-	s := Server{Config: Config{Subscriptions: must(subscriptions.New(file.DB, subscriptions.Config{})),
+	s := Server{Config: Config{Subscriptions: must(subscriptions.New(file, subscriptions.Config{})),
 		Keys: must(keys.Create(filepath.Join(dir, "vapid.json"))), Origins: []string{site}}}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := decode[registration](bytes.NewReader(body), maxRegistration)

@@ -25,7 +25,7 @@ func (r *result) readRows(ctx context.Context, database string) error {
 		if err != nil {
 			return err
 		}
-		store, err := subscriptions.New(file.DB, subscriptions.Config{})
+		store, err := subscriptions.New(file, subscriptions.Config{})
 		r.opened = append(r.opened, time.Since(began))
 		if err == nil {
 			err = r.readAll(ctx, store)

@@ -166,7 +166,7 @@ func checkBackup(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(live.Renew(file.DB), file.Close())
+	return errors.Join(live.Renew(file), file.Close())
 }
 
 // publish gives temp the name dir, for good.

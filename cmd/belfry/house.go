@@ -77,7 +77,7 @@ func (h *house) open(context.Context) (err error) {
 	if damage := h.file.Reverted; damage != nil {
 		h.log.Warn(damage.Error(), "hint", damage.Hint)
 	}
-	h.subscriptions, err = subscriptions.New(h.file.DB, subscriptions.Config{Log: h.log})
+	h.subscriptions, err = subscriptions.New(h.file, subscriptions.Config{Log: h.log})
 	return err
 }
 
@@ -170,7 +170,7 @@ func (h *house) join(ctx context.Context) (err error) {
 	}
 	meter := newMeter()
 	meter.registry.MustRegister(rowCollector{h.subscriptions})
-	if h.journal, err = broadcasts.NewBoltJournal(h.file.DB, h.subscriptions, h.log); err != nil {
+	if h.journal, err = broadcasts.NewBoltJournal(h.file, h.subscriptions, h.log); err != nil {
 		return err
 	}
 	if err := h.openLive(); err != nil {
@@ -182,7 +182,7 @@ func (h *house) join(ctx context.Context) (err error) {
 		Live: h.events, Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
 		return err
 	}
-	if h.tokens, err = tokens.New(h.file.DB, h.log); err != nil {
+	if h.tokens, err = tokens.New(h.file, h.log); err != nil {
 		return err
 	}
 	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Live: h.live, Keys: h.keys, Webhook: h.webhook, Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
@@ -194,7 +194,7 @@ func (h *house) join(ctx context.Context) (err error) {
 
 // openLive opens the log of events and the hub that streams it.
 func (h *house) openLive() (err error) {
-	if h.events, err = live.Open(h.file.DB, live.LogConfig{Log: h.log}); err != nil {
+	if h.events, err = live.Open(h.file, live.LogConfig{Log: h.log}); err != nil {
 		return err
 	}
 	total := min(maxListeners, max(descriptors()-ownDescriptors, descriptors()/2))
@@ -257,6 +257,8 @@ func (h *house) run(ctx context.Context) error {
 	case <-ctx.Done():
 		h.log.Info("stopping: finishing what is in flight", "within", finishWithin.String())
 		return nil
+	case <-h.file.Failed():
+		return h.file.Failure()
 	case err := <-failed:
 		return fmt.Errorf("a listener failed: %w", err)
 	}

@@ -71,7 +71,10 @@ type File struct {
 	// what was written last may be missing. It is nil where both were whole.
 	Reverted *belfry.Error
 
-	pid string // the sidecar file that says who holds the database
+	pid     string // the sidecar file that says who holds the database
+	spare   *spare
+	company company
+	failed  verdict
 }
 
 // Open opens the database at path. Where there is no file it makes an empty one.
@@ -94,7 +97,7 @@ func OpenExisting(path string) (*File, error) {
 		return nil, explainOpen(path, err)
 	}
 	db.MaxBatchDelay, db.MaxBatchSize = maxBatchDelay, maxBatchSize
-	f := &File{DB: db, pid: sidecar(path)}
+	f := &File{DB: db, pid: sidecar(path), spare: spareOf(path), failed: verdict{passed: make(chan struct{})}}
 	if f.Reverted, err = reverted(db); err != nil {
 		db.Close()
 		return nil, explainOpen(path, err)

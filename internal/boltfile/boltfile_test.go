@@ -80,7 +80,7 @@ func TestOpenSettings(t *testing.T) {
 	}
 	// Nothing of the making is left behind.
 	names, err := os.ReadDir(filepath.Dir(p))
-	if err != nil || len(names) != 2 || names[0].Name() != "belfry.db" || names[1].Name() != "belfry.pid" {
+	if err != nil || len(names) != 3 || names[0].Name() != "belfry.db" || names[1].Name() != "belfry.pid" || names[2].Name() != "belfry.reserve" {
 		t.Errorf("the directory holds %v, %v", names, err)
 	}
 	if err := f.Close(); err != nil {

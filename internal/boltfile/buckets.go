@@ -4,9 +4,9 @@ import "go.etcd.io/bbolt"
 
 // MakeBuckets makes those of a room's buckets that are missing, and writes
 // nothing where none is: a file that a start then refuses is as it was.
-func MakeBuckets(db *bbolt.DB, names ...[]byte) error {
+func MakeBuckets(f *File, names ...[]byte) error {
 	missing := false
-	err := View(db, func(tx *bbolt.Tx) error {
+	err := View(f, func(tx *bbolt.Tx) error {
 		for _, name := range names {
 			missing = missing || tx.Bucket(name) == nil
 		}
@@ -15,7 +15,7 @@ func MakeBuckets(db *bbolt.DB, names ...[]byte) error {
 	if err != nil || !missing {
 		return err
 	}
-	return db.Update(func(tx *bbolt.Tx) error {
+	return f.Update(func(tx *bbolt.Tx) error {
 		for _, name := range names {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err

@@ -15,18 +15,17 @@ import (
 	"github.com/belfry-push/belfry"
 )
 
-// View is db.View for a file that may be damaged. bbolt takes what stands on its
+// View is bbolt's for a file that may be damaged. bbolt takes what stands on its
 // pages as it is, and follows a wrong length out of the memory map: where that
 // would end the process, it ends fn with belfry.ErrCorrupt.
-func View(db *bbolt.DB, fn func(*bbolt.Tx) error) (err error) {
+func View(f *File, fn func(*bbolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Text: fmt.Sprintf("pages of the database are damaged: %v", r),
-				Hint: "keep a copy of the file as it is, and restore it from a backup"}
+			err = brokenPages(r)
 		}
 	}()
-	return db.View(fn)
+	return f.DB.View(fn)
 }
 
 // Where things stand on bbolt's pages (bbolt/internal/common, version 2 of its format).

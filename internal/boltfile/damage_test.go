@@ -53,7 +53,7 @@ func TestViewOfADamagedRow(t *testing.T) {
 	}
 	f = mustOpen(t, path)
 	sum := 0
-	err = boltfile.View(f.DB, func(tx *bbolt.Tx) error {
+	err = boltfile.View(f, func(tx *bbolt.Tx) error {
 		for _, octet := range tx.Bucket([]byte("rows")).Get([]byte("key-1")) {
 			sum += int(octet)
 		}

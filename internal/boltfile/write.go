@@ -1,0 +1,139 @@
+package boltfile
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/belfry-push/belfry"
+)
+
+// A company is those who wait to write together.
+type company struct {
+	mu      sync.Mutex // guards waiting
+	waiting []writer
+}
+
+type writer struct {
+	fn   func(*bbolt.Tx) error
+	done chan error
+}
+
+// A verdict is why nothing is written any more.
+type verdict struct {
+	once   sync.Once
+	passed chan struct{} // closed once it is
+	why    error
+}
+
+// Failed is closed once a commit has failed in a way that leaves nobody knowing
+// what is on the disk. Nothing is written from then on, and Failure says why.
+func (f *File) Failed() <-chan struct{} { return f.failed.passed }
+
+// Failure is why nothing is written any more, once that is so.
+func (f *File) Failure() error { return f.failed.why }
+
+// Update is bbolt's for a file that may be damaged, on a disk that may fail.
+// Where bbolt would panic while fn runs, nothing is written, and it is an error
+// with belfry.ErrCorrupt. Where a commit panics, or the disk refuses it for
+// another reason than that it is full, the file has failed: what the system
+// keeps of a file after a write or a flush that failed is not what is on the disk
+// (REL-09, REL-15).
+func (f *File) Update(fn func(*bbolt.Tx) error) (err error) {
+	select {
+	case <-f.failed.passed:
+		return f.failed.why
+	default:
+	}
+	committing := false
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		recovered := recover()
+		if recovered != nil {
+			err = brokenPages(recovered)
+		}
+		if committing && err != nil && (recovered != nil || !isFull(err)) {
+			f.failed.once.Do(func() {
+				f.failed.why = unwritable(f.Path(), err)
+				close(f.failed.passed)
+			})
+			err = f.failed.why
+		}
+	}()
+	return f.DB.Update(func(tx *bbolt.Tx) error {
+		err := fn(tx)
+		committing = err == nil
+		return err
+	})
+}
+
+// Batch is Update in a transaction that all share who write at that time; how
+// many, and how long the first waits for them, are bbolt's settings. fn may run
+// more than once. bbolt's own Batch commits where no caller of it can catch what
+// a damaged page does.
+func (f *File) Batch(fn func(*bbolt.Tx) error) error {
+	w := writer{fn, make(chan error, 1)}
+	f.company.mu.Lock()
+	f.company.waiting = append(f.company.waiting, w)
+	switch len(f.company.waiting) {
+	case f.MaxBatchSize:
+		go f.write()
+	case 1:
+		time.AfterFunc(f.MaxBatchDelay, f.write)
+	}
+	f.company.mu.Unlock()
+	return <-w.done
+}
+
+// write writes what all have who wait. One who fails, and whose work bbolt then
+// takes back with that of the others, is tried once more alone.
+func (f *File) write() {
+	f.company.mu.Lock()
+	all := f.company.waiting
+	f.company.waiting = nil
+	f.company.mu.Unlock()
+	for len(all) > 0 {
+		at := 0
+		err := f.Update(func(tx *bbolt.Tx) error {
+			for at = range all {
+				if err := all[at].fn(tx); err != nil {
+					return err
+				}
+			}
+			at = len(all)
+			return nil
+		})
+		if at < len(all) && len(all) > 1 {
+			alone := all[at]
+			all[at] = all[len(all)-1]
+			all = all[:len(all)-1]
+			go func() { alone.done <- f.Update(alone.fn) }()
+			continue
+		}
+		if err == nil {
+			f.spare.take()
+		}
+		for _, w := range all {
+			w.done <- err
+		}
+		return
+	}
+}
+
+// isFull reports whether a commit failed for want of room, which bbolt bears.
+func isFull(err error) bool { return errors.Is(err, bbolterrors.ErrMaxSizeReached) || isNoSpace(err) }
+
+func brokenPages(recovered any) error {
+	return &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Text: fmt.Sprintf("pages of the database are damaged: %v", recovered),
+		Hint: "keep a copy of the file as it is, and restore it from a backup"}
+}
+
+func unwritable(path string, err error) error {
+	return &belfry.Error{Kind: belfry.ErrNotUsable, Code: "database-unwritable", Where: path, Text: "could not be written, and nobody knows what is on the disk: " + err.Error(),
+		Hint: "the server has stopped, so that nothing is taken for written that is not; check the disk, keep a copy of the file as it is, and start again, from a backup where it is refused"}
+}
