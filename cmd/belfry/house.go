@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -54,6 +55,7 @@ type house struct {
 
 	public, socket, ops net.Listener // ops is nil without --ops-listen
 	servers             []*http.Server
+	leaving             atomic.Bool // each answer says that its connection closes
 }
 
 // build opens everything, from the ground up. The file comes first: whoever
@@ -237,6 +239,11 @@ const (
 	// requestsWithin is how long requests in flight get after them: no attempt may
 	// use up the time of a visitor who is registering.
 	requestsWithin = 5 * time.Second
+	// lastCall is how long we still take connections and requests once nothing is
+	// in flight, and tell each client that its connection closes. A client that
+	// calls without a pause is then not met by a connection that just closes, of
+	// which it cannot know whether its request was heard (RFC 9112 §9.6).
+	lastCall = 200 * time.Millisecond
 )
 
 // run serves until ctx ends or a listener fails.
@@ -265,7 +272,7 @@ func (h *house) run(ctx context.Context) error {
 }
 
 func (h *house) start(handler http.Handler, l net.Listener, secure *tls.Config, failed chan<- error) {
-	s := web.NewHTTPServer(handler, h.log)
+	s := web.NewHTTPServer(h.parting(handler), h.log)
 	h.servers = append(h.servers, s)
 	go func() {
 		var err error
@@ -281,11 +288,27 @@ func (h *house) start(handler http.Handler, l net.Listener, secure *tls.Config, 
 	}()
 }
 
-// close ends the house from the top down: no more attempts, no more requests,
-// then the listeners that never came to serve, and last the file. It ends as
-// well what was built in part.
+// parting says with each answer that its connection closes, once we are leaving.
+func (h *house) parting(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// close ends the house from the top down: no more attempts, while launches are
+// answered that we are stopping; no more requests, then the listeners that never
+// came to serve, and last the file. It ends as well what was built in part.
 func (h *house) close() {
+	h.leaving.Store(true)
 	h.finish()
+	if len(h.servers) > 0 {
+		// Who has found the socket is let in, and nobody finds it any more.
+		os.Remove(h.paths.Socket)
+		time.Sleep(lastCall)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), requestsWithin)
 	defer cancel()
 	for _, s := range h.servers {
