@@ -29,7 +29,7 @@ import (
 // counts who was quicker. What was written survives a kill, flushed or not.
 func TestAskedAgain(t *testing.T) {
 	cycles := size(6, 500)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*within)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*within)
 	defer cancel()
 	push := startPushService(ctx, t, "--tls")
 	s := newServer(ctx, t, push)

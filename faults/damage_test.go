@@ -122,9 +122,11 @@ func (s *server) tell() truth {
 
 // However a file is damaged, the server either refuses it in time, with advice,
 // and leaves it and the key as they are, or it serves what is whole and says so
-// of what is not. It does not hang or crash, and it never begins anew (REL-15).
+// of what is not. What is written into it is there at the next start, or is
+// refused, or the server ends with advice. It does not hang or crash, and it never
+// begins anew (REL-15).
 func TestDamage(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*within)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*within)
 	defer cancel()
 	push := startPushService(ctx, t, "--tls")
 	s := newServer(ctx, t, push)
@@ -135,7 +137,7 @@ func TestDamage(t *testing.T) {
 	for range 2 { // long ones lie on pages with overflow, until they have ended and are wiped
 		s.cli(0, "send", "--channel", "news", "--title", "long", "--body", strings.Repeat("x", 2400), "--at", tomorrow)
 	}
-	whole := s.tell()
+	whole, key := s.tell(), s.key()
 	for range 2 { // commits that change nothing of it: the transaction before the last, which is what is left beside a damaged meta page, tells the same
 		s.cli(0, "tokens", "new", "--name", "shop", "--role", "admin")
 	}
@@ -152,11 +154,12 @@ func TestDamage(t *testing.T) {
 	}
 
 	all := wounds(kinds, size(1, 25))
+	joiners := push.mint(len(all), key)
 	ends, longest, reverted := map[string]int{}, time.Duration(0), 0
-	for _, w := range all {
+	for i, w := range all {
 		wounded := w.damage(slices.Clone(file))
 		reverts := strings.HasPrefix(w.name, "meta") && metasDiffer(wounded, file)
-		end, took := s.tryWounded(w.name, wounded, whole, reverts)
+		end, took := s.tryWounded(w.name, wounded, joiners[i], whole, reverts)
 		ends[end]++
 		longest = max(longest, took)
 		if reverts && end != "refused" {
@@ -171,17 +174,17 @@ func TestDamage(t *testing.T) {
 
 // tryWounded starts a server on a damaged copy and returns what came of it and
 // how long it took to be ready or to refuse.
-func (s *server) tryWounded(name string, file []byte, whole truth, reverts bool) (end string, took time.Duration) {
+func (s *server) tryWounded(name string, file, joiner []byte, whole truth, reverts bool) (end string, took time.Duration) {
 	tr := s.try(file)
 	took = tr.start()
 	if reverts && tr.isReady() {
 		tr.mustTellOfMeta()
 	}
-	end = tr.wounded(whole)
+	end = tr.wounded(whole, joiner)
 	// Keys have no checksum, nor has bbolt's tree: damage to those can hide rows
 	// without a word. It is counted, and no more can be asked for without reading
 	// the whole file at each start.
-	if strings.HasPrefix(end, "wrong") || end == "crashed" || end == "hung" {
+	if strings.HasPrefix(end, "wrong") || strings.HasPrefix(end, "lost") || end == "crashed" || end == "hung" {
 		s.t.Errorf("%s: %s\n%s", name, end, tr.said)
 	}
 	tr.end()
@@ -190,13 +193,10 @@ func (s *server) tryWounded(name string, file []byte, whole truth, reverts bool)
 }
 
 // wounded says how a server on a damaged file fares.
-func (tr *trial) wounded(whole truth) string {
+func (tr *trial) wounded(whole truth, joiner []byte) string {
 	if !tr.isReady() {
-		switch {
-		case !tr.over(0):
-			return "hung"
-		case tr.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(tr.said.String(), "\nhint: "):
-			return "crashed"
+		if end := tr.refusal(); end != "" {
+			return end
 		}
 		now, err := os.ReadFile(filepath.Join(tr.data, "belfry.db"))
 		if err != nil || !bytes.Equal(now, tr.file) {
@@ -206,18 +206,80 @@ func (tr *trial) wounded(whole truth) string {
 	}
 	asked := time.Now()
 	told := tr.tell()
+	acknowledged := tr.writeInto(joiner)
 	if time.Since(asked) > patience {
 		return "hung"
 	}
 	tr.api.CloseIdleConnections()
 	tr.cmd.Process.Signal(syscall.SIGTERM)
-	switch {
-	case !tr.over(patience):
+	if !tr.over(patience) {
 		return "hung"
-	case tr.cmd.ProcessState.ExitCode() != 0:
+	}
+	if tr.cmd.ProcessState.ExitCode() != 0 {
+		if end := tr.refusal(); end != "" {
+			return end
+		}
+		return "stopped" // when it was written to
+	}
+	said := tr.said.String()
+	if end := tr.kept(acknowledged); end != "" {
+		return end
+	}
+	return whole.judge(told, said)
+}
+
+// refusal is what is wrong with how a server ended that does not serve its file:
+// nothing, where it ended with 1 and advice.
+func (tr *trial) refusal() string {
+	switch {
+	case !tr.over(0):
+		return "hung"
+	case tr.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(tr.said.String(), "\nhint: "):
 		return "crashed"
 	}
-	return whole.judge(told, tr.said.String())
+	return ""
+}
+
+// writeInto registers somebody, rings him and removes him whom the file begins
+// with, and returns where what was acknowledged is.
+func (tr *trial) writeInto(joiner []byte) (there []string) {
+	tr.t.Helper()
+	var got struct{ ID string }
+	if tr.attempt(http.MethodPost, "/api/v1/subscriptions", rowOf(tr.t, joiner, "later"), &got) == http.StatusCreated {
+		there = append(there, "/api/v1/subscriptions/"+got.ID)
+	}
+	if tr.attempt(http.MethodPost, "/api/v1/broadcasts", launchOf("later", 3600), &got) == http.StatusAccepted {
+		there = append(there, "/api/v1/broadcasts/"+got.ID)
+	}
+	var page struct{ Items []struct{ ID string } }
+	if tr.attempt(http.MethodGet, "/api/v1/subscriptions?limit=1", nil, &page) == http.StatusOK && len(page.Items) == 1 {
+		tr.attempt(http.MethodDelete, "/api/v1/subscriptions/"+page.Items[0].ID, nil, &got)
+	}
+	return there
+}
+
+// kept starts the server once more, and says what is wrong with what it then has
+// of what was acknowledged.
+func (tr *trial) kept(acknowledged []string) string {
+	tr.t.Helper()
+	tr.start()
+	if !tr.isReady() {
+		if end := tr.refusal(); end != "" {
+			return end
+		}
+		return "stopped"
+	}
+	defer func() {
+		tr.cmd.Process.Kill()
+		<-tr.ended
+	}()
+	for _, path := range acknowledged {
+		var got struct{ ID string }
+		if status := tr.attempt(http.MethodGet, path, nil, &got); status == http.StatusNotFound {
+			return "lost: " + path
+		}
+	}
+	return ""
 }
 
 // Where what bbolt keeps of a transaction stands on a meta page, with its checksum.

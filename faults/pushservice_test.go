@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belfry-push/belfry/internal/process"
 	"github.com/belfry-push/belfry/sender/pushtest"
@@ -144,4 +145,14 @@ func (p *pushService) ledger() (all []pushtest.Received) {
 		all = append(all, r)
 	}
 	return all
+}
+
+// last is when the last request came.
+func (p *pushService) last() time.Time {
+	p.t.Helper()
+	all := p.ledger()
+	if len(all) == 0 {
+		p.t.Fatal("nothing came")
+	}
+	return all[len(all)-1].Time
 }

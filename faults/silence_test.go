@@ -31,7 +31,14 @@ func TestSilence(t *testing.T) {
 	s.join(awake, rows, "news") // behind the others in the file
 	s.join(awake, rows, "awake")
 
-	alone := s.send("awake")
+	var alone []time.Duration
+	for range 3 { // the first one dials
+		launched := time.Now()
+		calm := s.launch("awake", 3600)
+		s.finishQuickly(calm)
+		alone = append(alone, awake.last().Sub(launched))
+	}
+	slices.Sort(alone)
 	silent.answer("", answer{Fault: pushtest.Hang})
 	launched := time.Now()
 	id := s.launch("news", 3600)
@@ -41,7 +48,7 @@ func TestSilence(t *testing.T) {
 		}
 		<-time.After(20 * time.Millisecond)
 	}
-	took, before := time.Since(launched), alone.Finished.Sub(*alone.Started)
+	took, before := awake.last().Sub(launched), alone[1]
 
 	silent.await(perHost)
 	least := s.memory()
@@ -75,8 +82,8 @@ func TestSilence(t *testing.T) {
 	if file.subscriptions != 3*rows {
 		t.Errorf("%d subscriptions are left of %d", file.subscriptions, 3*rows)
 	}
-	t.Logf("REL-17: %d rows at a silent push service: at most %d attempts in flight, RssAnon %d to %d kB; %d rows at another took %d ms, and alone %d ms",
-		rows, busiest, least, most, rows, took.Milliseconds(), before.Milliseconds())
+	t.Logf("REL-17: %d rows at a silent push service: at most %d attempts in flight, RssAnon %d to %d kB; %d rows at another took %d ms, and alone %d ms (%.2f times)",
+		rows, busiest, least, most, rows, took.Milliseconds(), before.Milliseconds(), took.Seconds()/before.Seconds())
 }
 
 // accepted is how many rows of a broadcast a push service has accepted, as the API tells.
