@@ -45,7 +45,9 @@ type conn struct {
 	kept   *kept // without a goroutine of its own; else nil
 	waiter bool  // a poll: it wants to know that there is something, and reads it itself
 
-	// Guarded by shard.mu once the connection was added.
+	// Guarded by shard.mu once the connection was introduced, but for upTo, which
+	// is its own until it hears.
+	hears   bool // it is given what its groups hear
 	groups  []group
 	upTo    uint64        // it has, or will get, what it hears up to here
 	ping    time.Duration // when it is told how far the log is; since the hub began
@@ -99,6 +101,7 @@ func (c *conn) begin(cursor string, to Carrier) error {
 	if gap != "" {
 		first = append(first, c.reset(at, newReset(gap, cursor, b)))
 	}
+	c.shard.introduce(c)
 	if err := to.Write(first...); err != nil {
 		return err
 	}
@@ -121,7 +124,7 @@ func (c *conn) reset(from string, r reset) []byte {
 func (c *conn) catchUp(to Carrier) error {
 	log := c.shard.hub.log
 	for !c.attach() {
-		s, err := log.read(c.upTo, c.groups, perPage)
+		s, err := log.read(c.upTo, c.shard.heard(c), perPage)
 		if err != nil {
 			return err
 		}

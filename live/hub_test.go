@@ -560,7 +560,9 @@ func TestObey(t *testing.T) {
 	p := s.tune(news, "")
 	conn := members[hello](p.expect("hello")).Conn
 	yes := true
-	eventually(t, "it is there", func() bool { return s.hub.Obey(conn, Order{Visible: &yes}) == nil })
+	if err := s.hub.Obey(conn, Order{Visible: &yes}); err != nil { // at once
+		t.Fatal(err)
+	}
 	if err := s.hub.Obey(conn, Order{Subscribe: []string{"sport", "news"}, Unsubscribe: []string{"news", "never"}, Device: "d", Ack: []string{"1", "2"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -586,6 +588,52 @@ func TestObey(t *testing.T) {
 	}
 	p.Close()
 	eventually(t, "it is gone", func() bool { s.hub.pingAll(); return s.hub.Stats().Visible == 0 })
+}
+
+// An eager page gives an order as soon as it is told how, while what it missed
+// is still being read.
+type eager struct {
+	tape
+	hub   *Hub
+	order Order
+	once  sync.Once
+	err   error
+}
+
+func (e *eager) Write(frames ...[]byte) error {
+	e.tape.Write(frames...)
+	e.once.Do(func() {
+		e.err = e.hub.Obey(members[hello](e.last()).Conn, e.order)
+	})
+	return nil
+}
+
+func TestObeyAtHello(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, HubConfig{})
+	ctx, cancel := context.WithCancel(t.Context())
+	e := &eager{hub: s.hub, order: Order{Subscribe: []string{"sport"}, Unsubscribe: []string{"news"}}}
+	over := make(chan error)
+	go func() {
+		_, err := s.hub.Stream(ctx, news, "", SSE, e)
+		over <- err
+	}()
+	eventually(t, "it hears", func() bool {
+		s.append(to(fmt.Sprintf("n%d", time.Now().UnixNano()), channels("news")))
+		s.append(to(fmt.Sprintf("s%d", time.Now().UnixNano()), channels("sport")))
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return slices.ContainsFunc(e.frames, func(f Frame) bool { return strings.Contains(f.Data, `"id":"s`) })
+	})
+	cancel()
+	if err := <-over; err != nil || e.err != nil {
+		t.Errorf("%v, %v", err, e.err)
+	}
+	for _, f := range e.frames {
+		if strings.Contains(f.Data, `"id":"n`) {
+			t.Errorf("it heard %s", f.Data)
+		}
+	}
 }
 
 // A poll gets what is there at once, else what comes, page by page.

@@ -18,7 +18,7 @@ type shard struct {
 
 	mu     sync.Mutex // guards what follows, and of each connection what it says
 	at     uint64     // the last event that was given out here
-	conns  map[ID]*conn
+	conns  map[ID]*conn // from its hello on, so that a page can give orders at once
 	groups map[group][]*conn
 }
 
@@ -86,6 +86,7 @@ func (s *shard) tick() {
 	var ping [formats][]byte
 	for _, c := range s.conns {
 		switch {
+		case !c.hears:
 		case now >= c.end:
 			if c.finish(c.why) {
 				s.remove(c)
@@ -105,6 +106,20 @@ func about(d time.Duration) time.Duration { return d*4/5 + rand.N(d*2/5) }
 
 func (h *Hub) now() time.Duration { return time.Since(h.began) }
 
+// introduce makes a connection known that does not hear anything yet.
+func (s *shard) introduce(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c.id] = c
+}
+
+// heard is what a connection is to hear.
+func (s *shard) heard(c *conn) []group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(c.groups)
+}
+
 // add lets a connection that has everything up to c.upTo hear what follows. It
 // reports false where more has been given out already.
 func (s *shard) add(c *conn) bool {
@@ -121,7 +136,7 @@ func (s *shard) add(c *conn) bool {
 	if s.hub.draining.Load() { // it came in while the others were told
 		c.end, c.why = now, Drain
 	}
-	s.conns[c.id] = c
+	s.conns[c.id], c.hears = c, true
 	for _, g := range c.groups {
 		s.groups[g] = append(s.groups[g], c)
 	}
@@ -162,10 +177,11 @@ func (s *shard) detach(c *conn) {
 }
 
 func (s *shard) take(c *conn) {
-	if s.conns[c.id] != c {
+	delete(s.conns, c.id)
+	if !c.hears {
 		return
 	}
-	delete(s.conns, c.id)
+	c.hears = false
 	for _, g := range c.groups {
 		s.leave(g, c)
 	}
@@ -202,7 +218,9 @@ func (s *shard) obey(id ID, o Order) error {
 	for _, name := range o.Subscribe {
 		if g := channelGroup(name); !slices.Contains(c.groups, g) {
 			c.groups = append(c.groups, g)
-			s.groups[g] = append(s.groups[g], c)
+			if c.hears {
+				s.groups[g] = append(s.groups[g], c)
+			}
 		}
 	}
 	for _, name := range o.Unsubscribe {
