@@ -54,10 +54,10 @@ func TestEveryStep(t *testing.T) {
 	sent := push.ledger()
 	push.answer("")
 
-	kills := steps(len(r.ops), size(10, len(r.ops)+1))
+	kills := steps(len(r.ops), size(6, len(r.ops)+1))
 	missingKilled := s.tryImages(kills, r, r.killed, promises, sent)
 	var cuts []int
-	for range size(10, 200) {
+	for range size(6, 200) {
 		cuts = append(cuts, rand.N(len(r.ops)+1))
 	}
 	missingCut := s.tryImages(cuts, r, r.cut, promises, sent)
