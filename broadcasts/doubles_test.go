@@ -22,7 +22,9 @@ const site = "https://www.example.com"
 
 // People are an audience in a slice.
 type people struct {
-	mu     sync.Mutex // guards all
+	takes time.Duration // how long reading a page does
+
+	mu     sync.Mutex // guards what follows
 	rows   []belfry.Subscription
 	last   belfry.Position
 	learnt int   // how often anything was remembered
@@ -121,6 +123,7 @@ func (p *people) Snapshot(_ context.Context, a belfry.Audience) (until belfry.Po
 }
 
 func (p *people) Page(ctx context.Context, a belfry.Audience, after, until belfry.Position, limit int) (rows []belfry.Subscription, next belfry.Position, done bool, err error) {
+	time.Sleep(p.takes)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := cmp.Or(ctx.Err(), p.broken); err != nil {

@@ -424,18 +424,22 @@ func TestBehindASilentHost(t *testing.T) {
 func TestNothingIsParkedInVain(t *testing.T) {
 	rate := 10
 	for name, tt := range map[string]struct {
-		slow time.Duration
-		rate *int
-		host string // of every second row
+		slow  time.Duration
+		rate  *int
+		host  string        // of every second row
+		reads time.Duration // how long a page takes
 	}{
-		"one that is slow":     {9 * time.Second, nil, "push.example"},
-		"the operator's rate":  {0, &rate, "push.example"},
-		"the same, with two":   {0, &rate, "other.example"},
-		"two that are as slow": {9 * time.Second, nil, "other.example"},
+		"one that is slow":     {9 * time.Second, nil, "push.example", 0},
+		"the operator's rate":  {0, &rate, "push.example", 0},
+		"the same, with two":   {0, &rate, "other.example", 0},
+		"two that are as slow": {9 * time.Second, nil, "other.example", 0},
+		// It has room again while the pager looks far ahead for a row of another one.
+		"one that is slow at times": {205 * time.Millisecond, nil, "push.example", 20 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBell(t)
+				b.people.takes = tt.reads
 				for range 2500 {
 					b.people.join(1, "push.example")
 					b.people.join(1, tt.host)

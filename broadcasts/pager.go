@@ -191,10 +191,14 @@ func (p *pager) lookAhead(now time.Time) (moved bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, row := range rows {
-		if l := p.lines[hostID(row.Host())]; l == nil || p.hungry(l) {
-			p.looked, p.blind, p.reach = row.Seq, false, row.Seq
-			break
+		l := p.lines[hostID(row.Host())]
+		if l != nil && !p.hungry(l) {
+			continue
 		}
+		if p.looked, p.blind = row.Seq, false; l == nil {
+			p.reach = row.Seq
+		}
+		break // where room came meanwhile, advance reads on, and need not park what is before this row
 	}
 	return true, nil
 }
