@@ -41,7 +41,6 @@ type attempt struct {
 // work takes turns until the row is settled, has to wait for longer than a
 // moment, or the run stops. Between turns the row holds no place in its lane.
 func (a *attempt) work() {
-	defer a.run.pager.leave(a.at)
 	defer a.rescue()
 	if a.read.IsZero() && !a.find() {
 		return
@@ -116,10 +115,20 @@ func (a *attempt) sleep(wait time.Duration) {
 	if wait <= 0 {
 		return
 	}
+	defer a.rest()()
 	select {
 	case <-time.After(wait):
 	case <-a.run.stop.Done():
 	}
+}
+
+// rest lets another row have its turn until this one has waited, for what is no
+// place in its lane, and calls what it returns.
+func (a *attempt) rest() (rise func()) {
+	if next := a.run.pager.rest(a.at); next != nil {
+		a.run.hire(next)
+	}
+	return func() { a.run.pager.rise(a.at) }
 }
 
 // overtaken waits while another broadcast with the same topic has an attempt to
@@ -133,17 +142,22 @@ func (a *attempt) overtaken() bool {
 			newer, _ = a.run.edition.look(a.row)
 			return newer && there && err == nil // else its turn says what has become of it
 		}
-		if busy == nil {
-			return false
-		}
-		select {
-		case <-busy:
-		case <-a.run.late:
-			return false
-		case <-a.run.stop.Done():
+		if busy == nil || !a.outwait(busy) {
 			return false
 		}
 	}
+}
+
+// outwait waits for an attempt of another broadcast, while it makes sense to.
+func (a *attempt) outwait(busy <-chan struct{}) bool {
+	defer a.rest()()
+	select {
+	case <-busy:
+		return true
+	case <-a.run.late:
+	case <-a.run.stop.Done():
+	}
+	return false
 }
 
 // A pass is leave to make one attempt.

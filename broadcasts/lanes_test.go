@@ -468,8 +468,26 @@ func TestNothingIsParkedInVain(t *testing.T) {
 	}
 }
 
+// A row that waits for its next try keeps no worker from the others, even where
+// there are only as many as places in the lane.
+func TestOthersGoWhileOneSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 2 })
+		for _, id := range b.people.join(2, "push.example") {
+			b.post.script(id, later, accepted)
+		}
+		others, start := b.people.join(2, "push.example"), time.Now()
+		b.end(b.hello(time.Hour).ID)
+		for _, id := range others {
+			if sent := b.post.to(id); len(sent) != 1 || !sent[0].at.Equal(start) {
+				t.Errorf("%s was tried at %v, not at %v", id, sent, start)
+			}
+		}
+	})
+}
+
 // However large the audience and however dead its push services, only so many
-// rows are in memory, each with a goroutine of its own; and all the others are
+// rows are in memory, each with a goroutine at most; and all the others are
 // tried all the same, and tried again.
 func TestRowsInMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -59,6 +59,19 @@ type line struct {
 	parked int                      // rows in the journal alone
 	due    int64                    // when the first of these may have its turn, by the run's clock
 	known  map[belfry.Position]bool // rows in memory, and those that left it of which the journal does not know yet
+
+	working int        // rows that a worker has, but for those that wait for what is no place in their lane
+	ready   []*attempt // rows in memory that wait for a worker to have done with another
+}
+
+// next gives a worker that has done with a row the one that waits longest, or nil.
+func (l *line) next() (a *attempt) {
+	if len(l.ready) == 0 {
+		l.working--
+		return nil
+	}
+	a, l.ready = l.ready[0], l.ready[1:]
+	return a
 }
 
 // newPager prepares to go on at a course with the rows that are open.
@@ -301,21 +314,30 @@ func (p *pager) expect(l *line, how func(due int64) int64) {
 	l.due = how(l.due)
 }
 
-// admit brings a row into memory and gives it its turn, if there is room for it.
+// admit brings a row into memory, if there is room for it. It has its turn at
+// once, or when a worker has done with another row: more workers than places in
+// the lane would wait for those, and each take its turns to wake up.
 func (p *pager) admit(a *attempt) bool {
 	p.mu.Lock()
 	l := p.line(a.at.Host)
-	ok := p.room(l) > 0
-	if ok {
-		l.held++
-		p.held++
-		l.known[a.at.At] = true
+	if p.room(l) <= 0 {
+		p.mu.Unlock()
+		return false
+	}
+	l.held++
+	p.held++
+	l.known[a.at.At] = true
+	now := l.working < p.run.engine.PerHost
+	if now {
+		l.working++
+	} else {
+		l.ready = append(l.ready, a)
 	}
 	p.mu.Unlock()
-	if ok {
+	if now {
 		p.run.work(a)
 	}
-	return ok
+	return true
 }
 
 // readmit admits a row that was parked.
@@ -338,17 +360,35 @@ func (p *pager) park(t Turn) {
 	l.due = min(l.due, t.Next)
 }
 
-// leave makes room: a row is not in memory any more.
-func (p *pager) leave(t Turn) {
+// leave makes room: a row is not in memory any more. It returns the next one for
+// its worker, or nil.
+func (p *pager) leave(t Turn) (next *attempt) {
 	p.mu.Lock()
-	l := p.line(t.Host)
+	l := p.lines[t.Host]
 	l.held--
 	p.held--
+	next = l.next()
 	needed := p.held == 0 || p.hungry(l)
 	p.mu.Unlock()
 	if needed {
 		p.wake()
 	}
+	return next
+}
+
+// rest is for a row that waits for what is no place in its lane: another one may
+// have its turn.
+func (p *pager) rest(t Turn) (next *attempt) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lines[t.Host].next()
+}
+
+// rise is for a row that has waited.
+func (p *pager) rise(t Turn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lines[t.Host].working++
 }
 
 // written notes that the journal knows of rows that left memory: what it says

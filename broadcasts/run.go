@@ -142,18 +142,25 @@ func (r *run) page() error {
 	return r.pager.page()
 }
 
-// work has a row worked on: by a worker that has done with another one, since a
-// new goroutine would first have to grow its stack, or else by a new one.
+// work has a row worked on: by a worker that has none, since a new goroutine
+// would first have to grow its stack, or else by a new one.
 func (r *run) work(a *attempt) {
 	select {
 	case r.idle <- a:
 	default:
-		r.working.Go(func() {
-			for ; a != nil; a = <-r.idle {
+		r.hire(a)
+	}
+}
+
+// hire has a row worked on by a new worker.
+func (r *run) hire(a *attempt) {
+	r.working.Go(func() {
+		for ; a != nil; a = <-r.idle {
+			for ; a != nil; a = r.pager.leave(a.at) {
 				a.work()
 			}
-		})
-	}
+		}
+	})
 }
 
 // obey stops the run as an operator wants it to. To cancel outdoes to pause.
