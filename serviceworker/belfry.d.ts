@@ -1,5 +1,23 @@
 export type State = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'off' | 'on' | 'stale';
 export type Code = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service' | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed';
+export type LiveEvent = {
+    id: string;
+    channels: string[];
+    time: string;
+    cursor: string;
+    message: {
+        title: string;
+        body?: string;
+        url?: string;
+        [member: string]: unknown;
+    };
+};
+export type LiveReset = {
+    reason: string;
+    requested: string;
+    earliest: string;
+    latest: string;
+};
 /** An error with a code that a program can act on, and words that a person can. */
 export declare class BelfryError extends Error {
     /**
@@ -47,8 +65,12 @@ export declare function connect({ server, worker, scope }?: {
     scope?: string;
 }): Belfry;
 /**
- * This browser's registration. Made by {@link connect}; fires `state` when it
+ * This browser's registration, and its ear. Made by {@link connect}; fires `state` when it
  * has looked, and whenever state, reason, channels or device may have changed.
+ *
+ * While the page listens, it fires `message` with a {@link LiveEvent} as its detail, `reset` with a {@link LiveReset}, and
+ * `transport` with `{ transport, reason? }`: how messages come now, one of `sse`, `fetch`, `websocket`, `long-poll`,
+ * `short-poll`, or empty while they do not.
  */
 export declare class Belfry extends EventTarget {
     #private;
@@ -105,7 +127,22 @@ export declare class Belfry extends EventTarget {
      * @returns {Promise<State>}
      */
     reconcile(): Promise<State>;
+    /**
+     * Hears live what is broadcast to channels, and what is for all, while this page is open. It needs neither registration
+     * nor permission, never gives up, and goes on where it was when the connection is back. Each message is given once.
+     *
+     * @param {string[]} channels
+     * @param {(event: LiveEvent) => void} onMessage
+     * @param {{ onReset?: (reset: LiveReset) => void }} [options] onReset is told when messages were missed for good
+     * @returns {() => void} stops listening
+     */
+    listen(channels: string[], onMessage: (event: LiveEvent) => void, { onReset }?: {
+        onReset?: (reset: LiveReset) => void;
+    }): () => void;
 }
+export type Tabs = {
+    join: (channels: string[], onMessage: (event: LiveEvent) => void, onReset?: (reset: LiveReset) => void) => () => void;
+};
 export type Device = {
     id: string;
     secret: string;

@@ -6,9 +6,11 @@
 //     const belfry = connect();
 //     belfry.addEventListener('state', () => render(belfry.state, belfry.reason));
 //     button.onclick = () => belfry.subscribe(['news']);
+//     belfry.listen(['news'], ({ message }) => show(message.title));
 //
 // It has no dependency and no build step, and stores what it needs in IndexedDB:
-// the device's id and secret, a hash of the endpoint, the key's id, the channels.
+// the device's id and secret, a hash of the endpoint, the key's id, the channels,
+// the ids of messages that were seen. What listens is in live.js.
 
 const MINUTE = 60_000;
 const QUESTION_LIMIT = MINUTE; // for a person to answer the browser's question
@@ -39,6 +41,19 @@ const KEEP_DISMISSED = 30 * 24 * 60 * MINUTE; // that a question waved away is r
  *
  * @typedef {'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service'
  *   | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed'} Code
+ */
+
+/**
+ * A message as an open page hears it. What the operator wrote is data: put it on a page by textContent.
+ *
+ * @typedef {{ id: string, channels: string[], time: string, cursor: string,
+ *   message: { title: string, body?: string, url?: string, [member: string]: unknown } }} LiveEvent
+ */
+
+/**
+ * Why messages were missed for good: `gap`, `overflow` (older ones than the server keeps), `epoch`, `unknown` (all since the page was last connected).
+ *
+ * @typedef {{ reason: string, requested: string, earliest: string, latest: string }} LiveReset
  */
 
 /** What went wrong and the way out, for people. */
@@ -109,8 +124,12 @@ function home() {
 }
 
 /**
- * This browser's registration. Made by {@link connect}; fires `state` when it
+ * This browser's registration, and its ear. Made by {@link connect}; fires `state` when it
  * has looked, and whenever state, reason, channels or device may have changed.
+ *
+ * While the page listens, it fires `message` with a {@link LiveEvent} as its detail, `reset` with a {@link LiveReset}, and
+ * `transport` with `{ transport, reason? }`: how messages come now, one of `sse`, `fetch`, `websocket`, `long-poll`,
+ * `short-poll`, or empty while they do not.
  */
 export class Belfry extends EventTarget {
   #server;
@@ -120,6 +139,7 @@ export class Belfry extends EventTarget {
   #reason = '';
   /** @type {Device | null} */ #device = null;
   /** @type {Promise<unknown>} */ #turn = Promise.resolve();
+  /** @type {Promise<Tabs> | null} */ #tabs = null;
 
   /**
    * @param {string} server
@@ -222,6 +242,38 @@ export class Belfry extends EventTarget {
    */
   async reconcile() {
     return this.#inTurn(() => this.#check(true));
+  }
+
+  /**
+   * Hears live what is broadcast to channels, and what is for all, while this page is open. It needs neither registration
+   * nor permission, never gives up, and goes on where it was when the connection is back. Each message is given once.
+   *
+   * @param {string[]} channels
+   * @param {(event: LiveEvent) => void} onMessage
+   * @param {{ onReset?: (reset: LiveReset) => void }} [options] onReset is told when messages were missed for good
+   * @returns {() => void} stops listening
+   */
+  listen(channels, onMessage, { onReset } = {}) {
+    const chosen = names(channels);
+    // One that the server refuses would keep all tabs of this browser from listening.
+    const wrong = chosen.find((name) => !/^(?!private-)[a-z0-9][a-z0-9._-]{0,63}$/.test(name));
+    if (wrong !== undefined) throw new TypeError(`belfry: nobody can listen to a channel named ${JSON.stringify(wrong)}`);
+    this.#tabs ??= live().then(({ Tabs }) => new Tabs(globalThis, this.#server, this, () => this.#proof(), (/** @type {string} */ id) => this.#seen(id)));
+    let stopped = false;
+    let stop = () => { stopped = true; };
+    this.#tabs.then((tabs) => { if (!stopped) stop = tabs.join(chosen, onMessage, onReset); });
+    return () => stop();
+  }
+
+  /** @returns {Promise<{ id: string, secret: string } | null>} who this browser is to the server */
+  async #proof() {
+    const device = /** @type {Device | null} */ (await stored('device'));
+    return device?.server === this.#server ? { id: device.id, secret: device.secret } : null;
+  }
+
+  /** A person has the message before them: the worker need not ring for it (BR-65). @param {string} id */
+  #seen(id) {
+    if (this.#device) edit('seen', (list) => noted(list, id));
   }
 
   /**
@@ -416,6 +468,28 @@ function isTabOnIOS() {
   const ios = /iPhone|iPad|iPod/.test(navigator.userAgent) || (/Macintosh/.test(navigator.userAgent) && navigator.maxTouchPoints > 1);
   const installed = /** @type {any} */ (navigator).standalone === true || matchMedia('(display-mode: standalone)').matches;
   return ios && !installed;
+}
+
+/**
+ * What live.js has for us.
+ *
+ * @typedef {{ join: (channels: string[], onMessage: (event: LiveEvent) => void, onReset?: (reset: LiveReset) => void) => () => void }} Tabs
+ */
+
+/**
+ * Loads live.js, which only pages that listen need, however long it takes.
+ *
+ * @returns {Promise<{ Tabs: new (...args: any[]) => Tabs }>}
+ */
+async function live() {
+  for (let n = 0; ; n++) {
+    try {
+      // A browser remembers that a file could not be loaded, so its name must differ.
+      return await import(`./live.js${n > 0 ? `?${n}` : ''}`);
+    } catch {
+      await pause(Math.random() * Math.min(MINUTE / 2, 1000 * 2 ** n));
+    }
+  }
 }
 
 /**
@@ -865,6 +939,27 @@ async function change(factory, name, edit) {
       else store.put(value, name);
     };
   });
+}
+
+/**
+ * The list of messages that a person has seen lately, with one more: id.
+ *
+ * @param {unknown} list
+ * @param {string} id
+ * @returns {[id: string, at: number][]}
+ */
+function noted(list, id) {
+  const most = 2000; // so that one lookup stays under 100 KB
+  return [...fresh(list).filter(([known]) => known !== id), /** @type {[string, number]} */ ([id, Date.now()])].slice(-most);
+}
+
+/**
+ * @param {unknown} list
+ * @returns {[id: string, at: number][]} what is not older than 7 days (BR-31)
+ */
+function fresh(list) {
+  const since = Date.now() - 7 * 24 * 3600_000;
+  return Array.isArray(list) ? list.filter((entry) => Array.isArray(entry) && entry[1] > since) : [];
 }
 
 /**

@@ -5,6 +5,7 @@ import { BelfryError, connect } from './belfry.js';
 import { Browser } from './doubles/browser.js';
 import { elapsed, settled, stopClock } from './doubles/clock.js';
 import { newKey } from './doubles/server.js';
+import { Household } from './doubles/tower.js';
 import { Worker } from './doubles/worker.js';
 
 /** @typedef {import('node:test').TestContext} TestContext */
@@ -705,6 +706,82 @@ test('who left may come back, with one row', async (t) => {
 });
 
 // Page and worker share one store, and the secret in it.
+
+// Listening; live.test.js has the rest.
+
+/**
+ * A registered browser whose page can listen.
+ *
+ * @param {TestContext} t
+ */
+async function listening(t) {
+  stopClock(t);
+  const home = new Household();
+  const tab = home.open();
+  const browser = new Browser(t, { permission: 'granted', without: ['locks'], tab });
+  const belfry = await page(t);
+  await elapsed(t, belfry.subscribe(['news']));
+  return { browser, belfry, tab, tower: home.tower };
+}
+
+const news = (/** @type {string} */ id) => ({ id, channels: ['news'], time: '', cursor: 'e.1', message: { title: 'Hello' } });
+const opened = async (/** @type {Household['tower']} */ tower) => {
+  while (tower.streams.length === 0) await settled(); // live.js is being loaded
+  tower.last.hello();
+};
+
+test('a page listens, and what somebody has before them the worker need not ring for (BR-65)', async (t) => {
+  const { browser, belfry, tab, tower } = await listening(t);
+  const heard = /** @type {string[]} */ ([]);
+  const events = /** @type {string[]} */ ([]);
+  for (const type of ['message', 'reset', 'transport']) belfry.addEventListener(type, () => events.push(type));
+  belfry.listen(['news', 'news'], ({ message }) => heard.push(message.title), { onReset: ({ reason }) => heard.push(reason) });
+  await opened(tower);
+  assert.deepEqual(tower.last.channels, ['news']);
+  tower.last.say(news('m1'));
+  tower.last.say({ event: 'reset', reason: 'gap' });
+  tab.turn('hidden');
+  tower.last.say(news('m2'));
+  await settled();
+  assert.deepEqual([heard, events], [['Hello', 'gap', 'Hello'], ['transport', 'message', 'reset', 'message']]);
+
+  const worker = new Worker({ database: browser.database });
+  for (const id of ['m1', 'm2']) await worker.push({ notification: { title: 'Hello', data: { belfry: { id } } } });
+  assert.deepEqual(worker.shown.map(({ options }) => options.silent ?? false), [true, false]);
+});
+
+test('a stranger\'s page listens without leaving anything in the database', async (t) => {
+  const { browser, belfry, tower } = await listening(t);
+  await elapsed(t, belfry.unsubscribe());
+  const heard = /** @type {string[]} */ ([]);
+  belfry.listen(['news'], ({ id }) => heard.push(id));
+  await opened(tower);
+  tower.last.say(news('m1'));
+  await settled();
+  assert.deepEqual([heard, browser.database.read('seen')], [['m1'], undefined]);
+});
+
+test('who stops before it has begun hears nothing, and has no connection', async (t) => {
+  const { belfry, tower } = await listening(t);
+  const stop = belfry.listen(['offers'], () => assert.fail('heard'));
+  stop();
+  stop();
+  const stopNews = belfry.listen(['news'], () => assert.fail('heard'));
+  await opened(tower);
+  assert.deepEqual([tower.last.channels, tower.streams.length], [['news'], 1]);
+  stopNews();
+  stopNews();
+  assert.equal(tower.open.length, 0);
+});
+
+for (const channels of ['news', [7], ['News'], [''], ['a b'], ['-a'], ['private-room'], ['x'.repeat(65)]]) {
+  test(`nobody can listen to ${JSON.stringify(channels).slice(0, 40)}`, async (t) => {
+    const { belfry, tower } = await listening(t);
+    assert.throws(() => belfry.listen(/** @type {any} */ (channels), () => {}), { name: 'TypeError', message: /^belfry: / });
+    await settled();
+    assert.equal(tower.streams.length, 0);
+  });
+}
 
 test('what the page keeps the worker can heal with, and the page sees it', async (t) => {
   const { browser, belfry } = await registered(t);

@@ -19,8 +19,6 @@
   const REMEMBER_LIMIT = 500; // ms to note that it was shown
 
   const HEAL_LIMIT = 20_000; // ms for a repair; nobody waits for it
-  const KEEP_SEEN = 7 * 24 * 3600_000; // ms that the id of a shown message is kept (BR-31)
-  const MAX_SEEN = 2000; // ids kept at most, so that one lookup stays under 100 KB
 
   /**
    * Shows a push. Every push shows something: a browser that sees a silent one
@@ -134,7 +132,7 @@
   }
 
   /**
-   * Reports whether a message was shown before. When in doubt it was not: twice
+   * Reports whether a message was shown before, here or in an open page. When in doubt it was not: twice
    * is better than never.
    *
    * @param {ServiceWorkerGlobalScope} scope
@@ -156,18 +154,8 @@
    * @returns {Promise<void>}
    */
   async function remember(scope, id) {
-    const work = change(scope.indexedDB, 'seen', (list) =>
-      [...fresh(list).filter(([known]) => known !== id), [id, Date.now()]].slice(-MAX_SEEN));
+    const work = change(scope.indexedDB, 'seen', (list) => noted(list, id));
     await within(REMEMBER_LIMIT, work.catch(() => {}), undefined);
-  }
-
-  /**
-   * @param {unknown} list
-   * @returns {[id: string, at: number][]}
-   */
-  function fresh(list) {
-    const since = Date.now() - KEEP_SEEN;
-    return Array.isArray(list) ? list.filter((entry) => Array.isArray(entry) && entry[1] > since) : [];
   }
 
   /**
@@ -395,6 +383,27 @@
         else store.put(value, name);
       };
     });
+  }
+
+  /**
+   * The list of messages that a person has seen lately, with one more: id.
+   *
+   * @param {unknown} list
+   * @param {string} id
+   * @returns {[id: string, at: number][]}
+   */
+  function noted(list, id) {
+    const most = 2000; // so that one lookup stays under 100 KB
+    return [...fresh(list).filter(([known]) => known !== id), /** @type {[string, number]} */ ([id, Date.now()])].slice(-most);
+  }
+
+  /**
+   * @param {unknown} list
+   * @returns {[id: string, at: number][]} what is not older than 7 days (BR-31)
+   */
+  function fresh(list) {
+    const since = Date.now() - 7 * 24 * 3600_000;
+    return Array.isArray(list) ? list.filter((entry) => Array.isArray(entry) && entry[1] > since) : [];
   }
 
   /**

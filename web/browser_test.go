@@ -30,7 +30,7 @@ func TestCORS(t *testing.T) {
 		if want := "authorization, content-type, last-event-id"; got.header.Get("Access-Control-Allow-Headers") != want {
 			t.Errorf("allowed headers %q, want %q", got.header.Get("Access-Control-Allow-Headers"), want)
 		}
-		for _, path := range []string{"/v1/config", "/belfry.js", "/sw.js"} {
+		for _, path := range []string{"/v1/config", "/belfry.js", "/live.js", "/sw.js"} {
 			if got := h.do(h.public, "GET", path, "", "Origin: "+origin); got.header.Get("Access-Control-Allow-Origin") != origin {
 				t.Errorf("%s from %s allows %q", path, origin, got.header.Get("Access-Control-Allow-Origin"))
 			}
@@ -343,7 +343,7 @@ func TestConfig(t *testing.T) {
 // cannot be mended (BR-32, BR-33).
 func TestKit(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.Demo = true })
-	for path, kind := range map[string]string{"/sw.js": "text/javascript", "/belfry.js": "text/javascript", "/belfry.d.ts": "text/plain", "/": "text/html", "/demo.js": "text/javascript", "/demo.css": "text/css"} {
+	for path, kind := range map[string]string{"/sw.js": "text/javascript", "/belfry.js": "text/javascript", "/live.js": "text/javascript", "/belfry.d.ts": "text/plain", "/": "text/html", "/demo.js": "text/javascript", "/demo.css": "text/css"} {
 		got := h.do(h.public, "GET", path, "")
 		for name, want := range map[string]string{"Content-Type": kind + "; charset=utf-8", "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", "Service-Worker-Allowed": "/", "Referrer-Policy": "no-referrer"} {
 			if got.status != 200 || got.header.Get(name) != want {

@@ -7,7 +7,8 @@ import { Server } from './server.js';
 
 /** @typedef {import('node:test').TestContext} TestContext */
 
-const GLOBALS = ['navigator', 'Notification', 'PushManager', 'isSecureContext', 'document', 'sessionStorage', 'indexedDB', 'fetch', 'matchMedia'];
+const GLOBALS = ['navigator', 'Notification', 'PushManager', 'isSecureContext', 'document', 'sessionStorage', 'indexedDB', 'fetch', 'matchMedia',
+  'addEventListener', 'localStorage', 'EventSource', 'WebSocket', 'BroadcastChannel'];
 
 export class Browser {
   server = new Server();
@@ -34,9 +35,10 @@ export class Browser {
 
   /**
    * @param {TestContext} t
-   * @param {{ without?: string[], secure?: boolean, permission?: NotificationPermission, userAgent?: string, touch?: number, standalone?: boolean, language?: string }} [options]
+   * @param {{ without?: string[], secure?: boolean, permission?: NotificationPermission, userAgent?: string, touch?: number, standalone?: boolean, language?: string, tab?: import('./tower.js').Tab }} [options]
+   *   tab is what a page that listens finds around it, too
    */
-  constructor(t, { without = [], secure = true, permission = 'default', userAgent = 'Firefox', touch = 0, standalone = false, language = 'en-GB' } = {}) {
+  constructor(t, { without = [], secure = true, permission = 'default', userAgent = 'Firefox', touch = 0, standalone = false, language = 'en-GB', tab } = {}) {
     this.permission = permission;
     const browser = this;
     /** @type {any} */
@@ -51,7 +53,11 @@ export class Browser {
     for (const name of without) delete navigator[name];
     this.globals = {
       navigator, isSecureContext: secure,
-      document: { baseURI: 'https://app.example/some/page' },
+      document: Object.assign(tab?.document ?? {}, { baseURI: 'https://app.example/some/page' }),
+      ...(tab && {
+        addEventListener: tab.addEventListener.bind(tab), localStorage: tab.localStorage,
+        EventSource: tab.EventSource, WebSocket: tab.WebSocket, BroadcastChannel: tab.BroadcastChannel,
+      }),
       indexedDB: this.database,
       fetch: this.server.fetch,
       matchMedia: () => ({ matches: standalone }),
