@@ -161,7 +161,7 @@ func photograph(ctx context.Context, t *testing.T, browser *Browser) {
 	if path == "" {
 		return
 	}
-	picture, err := browser.Photograph(ctx, 1100, 1020)
+	picture, err := browser.Photograph(ctx, 1100, 1190)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(path), 0o755)
 	}

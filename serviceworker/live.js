@@ -196,7 +196,7 @@ class Line {
   /** @type {string[]} ways that are still to be tried */ #left = [];
   /** @type {Set<string>} ways that have worked in this page */ #proven = new Set();
   #tries = 0;
-  #heard = 0; // when, from the server
+  #heard = 0; // when, from the server; or when it was dialled
   #woke = -Infinity;
   #closed = false;
   /** @type {string[]} */ #acks = [];
@@ -220,6 +220,7 @@ class Line {
   dial() {
     if (this.#closed) return;
     this.#hangUp();
+    this.#heard = Date.now(); // from here on silence counts
     const ways = Object.keys(WAYS);
     const best = remembered(this.#page);
     this.#left = [...new Set(best && ways.includes(best) ? [best, ...ways] : ways)];
@@ -239,7 +240,8 @@ class Line {
    */
   wake(surely) {
     this.#woke = Date.now();
-    if (surely || !this.#call || Date.now() - this.#heard > OVERDUE * this.#call.ping) this.dial();
+    const overdue = Date.now() - this.#heard > OVERDUE * (this.#call?.ping ?? PING);
+    if (surely || overdue || this.#calls.size === 0) this.dial();
   }
 
   /** @param {string[]} channels @param {boolean} visible whether somebody looks at one of the tabs */
@@ -679,7 +681,9 @@ export class Tabs {
       if (!this.#line) return;
       this.#others.set(text(data.tab), { channels: strings(data.channels), visible: data.visible === true, at: Date.now() });
       this.#tune();
-      if (data.ask) this.#state(false);
+      if (!data.ask) return;
+      this.#state(false);
+      if (data.visible === true) this.#line.wake(false);
     } else if (text(data.gone)) {
       if (this.#others.delete(text(data.gone)) && this.#line) this.#tune();
     } else if (text(data.ack)) {

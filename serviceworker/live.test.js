@@ -234,11 +234,11 @@ test('what worked is tried first for a day, also by other pages', async (t) => {
   const stop = home.page().listen('news');
   await settled();
   assert.deepEqual(home.tower.ways, ['websocket']);
+  await pass(t, SECOND);
   home.tower.last.hello();
   await settled();
   stop();
-  await pass(t, SECOND);
-  t.mock.timers.setTime(Date.now() + 24 * 3600 * SECOND);
+  t.mock.timers.setTime(Date.now() + 24 * 3600 * SECOND - SECOND); // a day after the first time: each use would else make it last
   home.page().listen('news');
   await settled();
   assert.deepEqual(home.tower.ways, ['websocket', 'sse']);
@@ -296,9 +296,11 @@ test('a machine that slept counts that for nothing', async (t) => {
   const home = household(t);
   home.page().listen('news');
   await settled();
-  t.mock.timers.setTime(Date.now() + 3600 * SECOND); // fires what is due, an hour late
-  await settled();
+  t.mock.timers.setTime(Date.now() + 3600 * SECOND);
+  await pass(t, SECOND); // in which the timer goes off, an hour late
   assert.deepEqual(home.tower.ways, ['sse']);
+  await pass(t, 2 * SECOND);
+  assert.deepEqual(home.tower.ways, ['sse', 'fetch']);
 });
 
 // Coming back.
@@ -532,6 +534,16 @@ test('eight tabs have one stream, for all their channels, and each hears its own
   assert.ok(tabs.every(({ resets, transports }) => resets.length === 1 && transports.at(-1) === 'sse'));
 });
 
+test('of two listeners in one page each is told what is for it', async (t) => {
+  const { tower, page } = await streaming(t);
+  const tea = /** @type {string[]} */ ([]);
+  const stop = page.tabs.join(['tea'], ({ id }) => tea.push(id));
+  for (const [n, channels] of /** @type {[number, string[]][]} */ ([[1, ['news']], [2, ['tea']], [3, ['tea', 'news']], [4, []]])) tower.last.say(message(n, channels));
+  stop();
+  tower.last.say(message(5, ['tea']));
+  assert.deepEqual([page.heard, tea], [['m1', 'm3', 'm4'], ['m2', 'm3', 'm4']]);
+});
+
 test('channels come and go with tabs and listeners', async (t) => {
   const { home, tower, page } = await streaming(t);
   const stopTea = page.listen('tea');
@@ -600,6 +612,25 @@ test('a leader that is frozen is replaced within 2 s by a tab that is looked at,
   assert.deepEqual([page.heard, other.heard], [['m1'], ['m1']]);
 });
 
+test('somebody who turns to any tab does not wait for the leader\'s next try', async (t) => {
+  const { home, tower, page } = await streaming(t, { chance: 0.999 });
+  const other = home.page();
+  other.listen('news');
+  other.tab.turn('hidden');
+  page.tab.turn('hidden');
+  await settled();
+  tower.last.end();
+  await settled();
+  assert.equal(tower.open.length, 0);
+  other.tab.turn('visible');
+  await settled();
+  assert.deepEqual([tower.streams.length, tower.open.length], [2, 1]);
+  other.tab.turn('hidden');
+  other.tab.turn('visible');
+  await settled();
+  assert.equal(tower.streams.length, 2, 'what has just been begun is let be');
+});
+
 test('a tab in the background lets a leader that is silent be', async (t) => {
   const { home, tower, page } = await streaming(t);
   page.tab.freeze();
@@ -621,6 +652,7 @@ test('a tab that comes back from the back/forward cache catches up by itself', a
   tower.last.say(message(2));
   tower.last.say(message(3));
   await settled();
+  assert.deepEqual(other.heard, ['m1']);
   tower.poll = () => answer(200, { cursor: 'e.3', messages: [message(2), message(3)], more: false });
   other.tab.show();
   await settled();

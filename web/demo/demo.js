@@ -17,6 +17,15 @@ const WORDS = {
   stale: 'registered, but something needs repair.',
 };
 
+/** How messages come to this page, for a person. @type {Record<string, string>} */
+const TRANSPORTS = {
+  sse: 'Connected by server-sent events.',
+  fetch: 'Connected by a stream of lines.',
+  websocket: 'Connected by WebSocket.',
+  'long-poll': 'Connected by polls that wait.',
+  'short-poll': 'Connected by polls every few seconds.',
+};
+
 /**
  * @template {HTMLElement} T
  * @param {string} id
@@ -73,10 +82,51 @@ function onClick(id, work) {
   });
 }
 
+const MOST = 10; // messages on the page
+let stop = () => {};
+
+/** Listens to the channels that are chosen now. */
+function listen() {
+  const before = stop; // ends last, so that the connection stays
+  stop = belfry.listen(chosen(), show, { onReset: () => note('Some messages were missed.') });
+  before();
+}
+
+/** @param {import('/belfry.js').LiveEvent} event */
+function show({ message: { title, body }, time }) {
+  note(body ? `: ${body}` : '', title, new Date(time).toLocaleTimeString());
+}
+
+/**
+ * Puts a line on top of what was heard. All of it is text: an operator's title may look like HTML.
+ *
+ * @param {string} words
+ * @param {string} [title]
+ * @param {string} [when]
+ */
+function note(words, title = '', when = '') {
+  const line = document.createElement('li');
+  const strong = document.createElement('b');
+  strong.textContent = title;
+  const time = document.createElement('small');
+  time.textContent = when;
+  line.append(strong, words, ' ', time);
+  byId('heard').prepend(line);
+  while (byId('heard').childElementCount > MOST) byId('heard').lastElementChild?.remove();
+}
+
 belfry.addEventListener('state', () => {
   render();
-  if (belfry.device !== null) for (const box of boxes) box.checked = belfry.channels.includes(box.value);
+  if (belfry.device === null) return;
+  for (const box of boxes) box.checked = belfry.channels.includes(box.value);
+  listen();
 });
+belfry.addEventListener('transport', (event) => {
+  const { transport, reason } = /** @type {CustomEvent} */ (event).detail;
+  byId('transport').textContent = TRANSPORTS[transport] ?? `Not connected. ${reason ?? ''}`;
+});
+for (const box of boxes) box.addEventListener('change', listen);
+listen();
 onClick('subscribe', () => belfry.subscribe(chosen()));
 onClick('save', () => belfry.setChannels(chosen()));
 onClick('unsubscribe', () => belfry.unsubscribe());
