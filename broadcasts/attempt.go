@@ -50,9 +50,8 @@ func (a *attempt) work() {
 		return
 	}
 	a.sleep(time.Duration(a.run.due(a.at, a.Try) - a.run.now()))
-	if a.Tries == 0 && a.run.limiter.Wait(a.run.stop) != nil {
-		a.run.cutOff.Store(true)
-		return
+	if a.Tries == 0 && a.run.Rate != nil {
+		a.sleep(a.run.limiter.Reserve().Delay())
 	}
 	for {
 		if a.overtaken() {
@@ -110,7 +109,7 @@ func (a *attempt) park(wait time.Duration) {
 	r.pager.park(to)
 }
 
-// sleep waits for the next turn, or until the run stops.
+// sleep waits for the next turn, while it makes sense to wait.
 func (a *attempt) sleep(wait time.Duration) {
 	if wait <= 0 {
 		return
@@ -118,6 +117,7 @@ func (a *attempt) sleep(wait time.Duration) {
 	defer a.rest()()
 	select {
 	case <-time.After(wait):
+	case <-a.run.late:
 	case <-a.run.stop.Done():
 	}
 }

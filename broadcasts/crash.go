@@ -73,6 +73,7 @@ func (r *run) try() (crashed bool) {
 		}
 	}()
 	if r.await() {
+		r.begun.Store(true)
 		r.publish()
 		r.deliver()
 	}
@@ -84,21 +85,19 @@ func (r *run) try() (crashed bool) {
 func (e *Engine) crash(r *run) *run {
 	r.halt()
 	r.working.Wait()
+	ordered := false
 	e.committer.hand(entry{run: r, last: true, change: func(now time.Time) {
-		switch order := r.order.Load(); {
-		case order != nil:
+		order := r.order.Load()
+		if ordered = order != nil; ordered {
 			order.book(&r.progress, now)
-		default:
+		} else {
 			r.course.Crashes++
 		}
 	}})
 	e.dismiss(r)
 	r.announce()
-	for e.stop.Err() == nil {
+	for !ordered && e.stop.Err() == nil { // what was paused or cancelled is not ours any more: it may have been resumed already
 		b, err := e.Journal.Get(e.stop, r.ID)
-		if err == nil && b.State != Running && b.State != Scheduled {
-			return nil // paused or cancelled; or so meanwhile
-		}
 		var next *run
 		if err == nil {
 			next, b, err = e.revive(e.stop, b)

@@ -423,6 +423,7 @@ func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[Broadcast, erro
 			paused = b.State == Paused
 			select {
 			case <-changed:
+			case <-rests: // it may have changed for the last time before we looked, or never begun
 			case <-ctx.Done():
 				return
 			}

@@ -426,6 +426,9 @@ func (e *Engine) tell(l *lane, state string, o belfry.Outcome) {
 	runs := slices.Collect(maps.Values(e.live))
 	e.mu.Unlock()
 	for _, r := range runs {
+		if !r.begun.Load() {
+			continue
+		}
 		e.committer.note(r, func(time.Time) { // which is a commit, with the states of all lanes
 			if r.pager.busy(hostID(l.host)) {
 				r.progress.host(l.host)

@@ -46,19 +46,21 @@ func (e *Engine) checkPush(r Request) error {
 // publish tells open pages, before the first attempt and, since nobody knows
 // whether it was, again whenever the broadcast goes on. A full disk is waited
 // for, as the committer does; another fault of the log keeps no device from
-// being rung.
+// being rung. A run that stops before it is told leaves that to the next one.
 func (r *run) publish() {
 	e := r.engine
 	if e.Live == nil {
 		return
 	}
 	event := belfry.Event{ID: r.ID, Time: *r.progress.Started, Audience: r.Audience, Message: r.Message}
-	for {
+	for r.stop.Err() == nil {
 		_, err := e.Live.Append(r.stop, event)
-		if err == nil || r.stop.Err() != nil {
+		switch {
+		case err == nil:
 			return
-		}
-		if r.once("publish") {
+		case r.stop.Err() != nil:
+			continue
+		case r.once("publish"):
 			e.Log.Error("cannot tell pages that are open now", "broadcast", r.ID, "err", err)
 		}
 		if r.Push != PushNever && !errors.Is(err, belfry.ErrFull) {
@@ -67,7 +69,7 @@ func (r *run) publish() {
 		select {
 		case <-time.After(retryCommit):
 		case <-r.stop.Done():
-			return
 		}
 	}
+	r.cutOff.Store(true)
 }

@@ -164,3 +164,32 @@ func TestNoBoard(t *testing.T) {
 		}
 	})
 }
+
+// What could not be told yet when a broadcast is paused or cut off is told when
+// it goes on.
+func TestLiveOnlyThatIsStopped(t *testing.T) {
+	for name, stop := range map[string]func(b *bell, id string) error{
+		"restart": func(b *bell, id string) error { b.restart(); return nil },
+		"pause": func(b *bell, id string) error {
+			_, paused := b.Pause(b.t.Context(), id)
+			_, resumed := b.Resume(b.t.Context(), id)
+			return errors.Join(paused, resumed)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &board{fault: fmt.Errorf("append: %w", belfry.ErrFull)}
+				b := newBell(t, withBoard(p))
+				launched := b.request(broadcasts.Request{Message: hello(time.Hour), Audience: everybody, Options: broadcasts.Options{Push: broadcasts.PushNever}})
+				time.Sleep(10 * time.Second)
+				if err := stop(b, launched.ID); err != nil {
+					t.Error(err)
+				}
+				p.mend()
+				if last := b.end(launched.ID); last.State != broadcasts.Done || len(p.events) != 1 {
+					t.Errorf("%s, %d events", last.State, len(p.events))
+				}
+			})
+		})
+	}
+}

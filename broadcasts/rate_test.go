@@ -104,3 +104,16 @@ func TestRateAsked(t *testing.T) {
 		}
 	})
 }
+
+// Rows that wait for the rate until the deadline are not held any longer.
+func TestRateBeyondTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t)
+		b.people.join(1000, "push.example")
+		one, began := 1, time.Now()
+		last := b.end(b.request(broadcasts.Request{Message: hello(10 * time.Second), Audience: everybody, Options: broadcasts.Options{Rate: &one}}).ID)
+		if took := time.Since(began); took > 12*time.Second || last.Counts.Accepted > 12 || last.Counts.Accepted+last.Counts.Expired != 1000 {
+			t.Errorf("it took %v: %+v", took, last.Counts)
+		}
+	})
+}

@@ -44,6 +44,7 @@ type run struct {
 	kill   context.CancelFunc
 	order  atomic.Pointer[order] // what an operator wants to become of it
 	done   chan struct{}         // closed when it has stopped, and that is on disk
+	begun  atomic.Bool           // that it runs is on disk: who is told of a lane may write it down
 
 	progress Progress // this and what follows are the committer's own: what it writes next
 	course   Course
