@@ -16,8 +16,8 @@ type shard struct {
 	queue chan []*entry
 	hurry chan struct{} // closed when the hub drains
 
-	mu     sync.Mutex // guards what follows, and of each connection what it says
-	at     uint64     // the last event that was given out here
+	mu     sync.Mutex   // guards what follows, and of each connection what it says
+	at     uint64       // the last event that was given out here
 	conns  map[ID]*conn // from its hello on, so that a page can give orders at once
 	groups map[group][]*conn
 }
