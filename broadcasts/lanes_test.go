@@ -276,7 +276,7 @@ func TestLanesAreRemembered(t *testing.T) {
 			}
 			start := time.Now()
 			b.end(b.hello(time.Hour).ID)
-			if took := time.Since(start); took < want || want == 0 && took > time.Second {
+			if took := time.Since(start); took < want*9/10 || want == 0 && took > time.Second {
 				t.Errorf("broadcast %d to 400 took %v", i, took)
 			}
 		}
@@ -456,7 +456,7 @@ func TestNothingIsParkedInVain(t *testing.T) {
 					for _, n := range open {
 						sum += n
 					}
-					if sum > 2*256 {
+					if sum > 4*256 { // what is under way to two push services, and read for them; parked, it would be thousands
 						t.Fatalf("%d rows are open", sum)
 					}
 				}
