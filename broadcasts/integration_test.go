@@ -32,7 +32,7 @@ func newKeys(t *testing.T) *keys.Ring {
 
 // newSender speaks to service and to nobody else.
 func newSender(t *testing.T, ring *keys.Ring, service *pushtest.Service) *sender.Sender {
-	s, err := sender.New(sender.Config{Signer: keys.NewSigner(ring, "mailto:ops@example.com", time.Now), Hosts: service.Hosts(), Client: service.Client()})
+	s, err := sender.New(sender.Config{Signer: keys.NewSigner(ring, "mailto:ops@example.com", time.Now), Hosts: service.Hosts(), Transport: service.Client().Transport})
 	if err != nil {
 		t.Fatal(err)
 	}

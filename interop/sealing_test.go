@@ -46,7 +46,7 @@ func TestTheyOpenOurs(t *testing.T) {
 		t.Run(engine, func(t *testing.T) {
 			sub, key := newBrowser(t)
 			var net keeper
-			s, err := sender.New(sender.Config{Signer: nobody{}, Engine: engine, Client: &http.Client{Transport: &net}})
+			s, err := sender.New(sender.Config{Signer: nobody{}, Engine: engine, Transport: &net})
 			if err != nil {
 				t.Fatal(err)
 			}

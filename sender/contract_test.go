@@ -123,7 +123,7 @@ func record(t testing.TB, engine string, sign sender.Signer, pushHosts ...string
 		t.Fatal(err)
 	}
 	r := &recorder{}
-	s, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: hosts, Client: &http.Client{Transport: r}})
+	s, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: hosts, Transport: r})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -515,9 +515,9 @@ func TestAnswers(t *testing.T) {
 		service, sign := pushtest.NewService(t, pushtest.Config{Now: clock}), newSigner(t)
 		sign.now = clock
 		// Its certificate has that date too.
-		client := service.Client()
-		client.Transport.(*http.Transport).TLSClientConfig.Time = clock
-		s, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: service.Hosts(), Client: client})
+		via := service.Client().Transport.(*http.Transport)
+		via.TLSClientConfig.Time = clock
+		s, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: service.Hosts(), Transport: via})
 		if err != nil {
 			t.Fatal(err)
 		}

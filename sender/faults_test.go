@@ -74,7 +74,7 @@ func TestTimeLimit(t *testing.T) {
 		for _, tt := range tests {
 			synctest.Test(t, func(t *testing.T) {
 				service, sign := pushtest.NewMemoryService(t), newSigner(t)
-				s, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: service.Hosts(), Client: service.Client()})
+				s, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: service.Hosts(), Transport: service.Client().Transport})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -105,7 +105,7 @@ func TestQueueAtASlowService(t *testing.T) {
 		service, sign := pushtest.NewMemoryService(t), newSigner(t)
 		transport := service.Client().Transport.(*http.Transport).Clone()
 		transport.MaxConnsPerHost = 2
-		s, err := sender.New(sender.Config{Signer: sign, Hosts: service.Hosts(), Client: &http.Client{Transport: transport}})
+		s, err := sender.New(sender.Config{Signer: sign, Hosts: service.Hosts(), Transport: transport})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestTimeIsCountedFromTheDial(t *testing.T) {
 			time.Sleep(6 * time.Second)
 			return dial(ctx, network, address)
 		}
-		s, err := sender.New(sender.Config{Signer: sign, Hosts: service.Hosts(), Client: &http.Client{Transport: transport}})
+		s, err := sender.New(sender.Config{Signer: sign, Hosts: service.Hosts(), Transport: transport})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestCancelled(t *testing.T) {
 // said until then still counts.
 func TestTricklingAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+		via := roundTrip(func(req *http.Request) (*http.Response, error) {
 			io.Copy(io.Discard, req.Body)
 			body, w := io.Pipe()
 			go func() {
@@ -197,8 +197,8 @@ func TestTricklingAnswer(t *testing.T) {
 				w.CloseWithError(req.Context().Err())
 			}()
 			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: body}, nil
-		})}
-		s, err := sender.New(sender.Config{Signer: newSigner(t), Client: client})
+		})
+		s, err := sender.New(sender.Config{Signer: newSigner(t), Transport: via})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,10 +220,10 @@ func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return
 func TestAnswerIsClosed(t *testing.T) {
 	for _, status := range []int{201, 400, 503} {
 		body := &closing{Reader: strings.NewReader(strings.Repeat("x", 1<<20))}
-		client := &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+		via := roundTrip(func(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: status, Header: http.Header{}, Body: body}, nil
-		})}
-		s, err := sender.New(sender.Config{Signer: newSigner(t), Client: client})
+		})
+		s, err := sender.New(sender.Config{Signer: newSigner(t), Transport: via})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,11 +48,10 @@ type Config struct {
 	// Resolver finds addresses. Defaults to the system's.
 	Resolver *net.Resolver
 
-	// Client carries the requests. It is used as it is given, but for two
-	// things: it follows no redirect and has our time limit. Then RootCAs and
-	// Resolver are not used, and checking addresses is its business. Defaults
-	// to one tuned for push services.
-	Client *http.Client
+	// Transport carries the requests. Then RootCAs and Resolver are not used, and
+	// checking addresses is its business. Defaults to one made for push services,
+	// [NewTransport].
+	Transport http.RoundTripper
 }
 
 const (
@@ -70,7 +69,7 @@ type Sender struct {
 	signer Signer
 	hosts  belfry.PushHosts
 	engine engine
-	client *http.Client
+	via    http.RoundTripper
 	close  func()
 }
 
@@ -83,18 +82,15 @@ func New(cfg Config) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sender{signer: cfg.Signer, hosts: cfg.Hosts, engine: e, close: func() {}}
-	if cfg.Client != nil {
-		s.client = bounded(*cfg.Client)
-		return s, nil
+	s := &Sender{signer: cfg.Signer, hosts: cfg.Hosts, engine: e, via: cfg.Transport, close: func() {}}
+	if s.via == nil {
+		t := NewTransport(cfg)
+		s.via, s.close = t, t.CloseIdleConnections
 	}
-	t := NewTransport(cfg)
-	s.client = bounded(http.Client{Transport: t})
-	s.close = t.CloseIdleConnections
 	return s, nil
 }
 
-// Close closes the connections that no attempt uses. An injected Client is left alone.
+// Close closes the connections that no attempt uses. An injected Transport is left alone.
 func (s *Sender) Close() { s.close() }
 
 // An engine seals a letter for its browser and posts it through a courier.
@@ -136,7 +132,7 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 
 	limited, stop := patience(ctx)
 	defer stop()
-	via := &courier{client: s.client, url: l.url, authorization: authorization}
+	via := &courier{via: s.via, url: l.url, authorization: authorization}
 	secrets := func() []string { return l.secrets(authorization) }
 	resp, err := s.engine.post(limited, via, l)
 	switch {
@@ -156,7 +152,7 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 // A courier carries one sealed request. Both engines post through it, so that
 // neither decides where a request goes or who it says we are.
 type courier struct {
-	client        *http.Client
+	via           http.RoundTripper
 	url           *url.URL
 	authorization string
 	sent          bool // the engine got as far as posting
@@ -168,7 +164,7 @@ func (c *courier) Do(req *http.Request) (*http.Response, error) {
 	req.URL, req.Host = c.url, c.url.Host
 	req.Header.Set("Authorization", c.authorization)
 	req.Header["User-Agent"] = nil // a push service has no use for it; net/http would send its own
-	return c.client.Do(req)
+	return c.via.RoundTrip(req)
 }
 
 // read returns the beginning of an answer's body, or nothing where the message

@@ -140,9 +140,7 @@ func TestRedirect(t *testing.T) {
 	defer canary.Close()
 	eachEngine(t, func(t *testing.T, engine string) {
 		service, sign := pushtest.NewService(t), newSigner(t)
-		injected := service.Client()
-		injected.CheckRedirect = func(*http.Request, []*http.Request) error { return nil } // follows gladly
-		given, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: service.Hosts(), Client: injected})
+		given, err := sender.New(sender.Config{Signer: sign, Engine: engine, Hosts: service.Hosts(), Transport: service.Client().Transport})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,27 +185,6 @@ func TestProxyFromEnvironment(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if n := visits.Load(); err != nil || n != 0 {
 		t.Errorf("the canary was visited %d times; %v\n%s", n, err, out)
-	}
-}
-
-// An injected client keeps what it was given for, its transport; not its
-// redirects (above) nor its patience. And it stays the caller's.
-func TestInjectedClient(t *testing.T) {
-	service, sign := pushtest.NewService(t), newSigner(t)
-	client := service.Client()
-	client.Timeout = time.Nanosecond
-	transport := client.Transport
-	s, err := sender.New(sender.Config{Signer: sign, Hosts: service.Hosts(), Client: client})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	o := s.Send(t.Context(), service.Subscribe(sign.public()), belfry.PushMessage{Payload: []byte("hi")})
-	if o.Verdict != belfry.Accepted {
-		t.Errorf("%+v", o)
-	}
-	if client.Timeout != time.Nanosecond || client.Transport != transport || client.CheckRedirect != nil {
-		t.Error("the caller's client was changed")
 	}
 }
 
@@ -421,7 +398,7 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 			t.Fatalf("%+v", o)
 		}
 	}
-	if n := connections.Load(); n != 1 {
+	if n := connections.Load(); n > 2 { // the first of which only learns that there is no HTTP/2
 		t.Errorf("%d connections for 20 messages", n)
 	}
 }

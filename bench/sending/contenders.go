@@ -120,7 +120,7 @@ func post(house string, raw []belfry.PushSubscription) (rig.Job, error) {
 			return nil, err
 		}
 	}
-	client := &http.Client{Transport: sender.NewTransport(sender.Config{Hosts: hosts})}
+	via := sender.NewTransport(sender.Config{Hosts: hosts})
 	return func(i int) error {
 		req, err := http.NewRequest(http.MethodPost, raw[i].Endpoint, bytes.NewReader(bodies[i]))
 		if err != nil {
@@ -131,7 +131,7 @@ func post(house string, raw []belfry.PushSubscription) (rig.Job, error) {
 		req.Header.Set("Content-Type", "application/octet-stream")
 		req.Header.Set("TTL", "86400")
 		req.Header["User-Agent"] = nil
-		resp, err := client.Do(req)
+		resp, err := via.RoundTrip(req)
 		if err != nil {
 			return err
 		}

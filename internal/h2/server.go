@@ -1,0 +1,271 @@
+package h2
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// A server is the connections to one host and port, and who waits for a place on
+// one of them.
+type server struct {
+	cfg     *Config
+	address string // to dial
+	tls     *tls.Config
+
+	mu      sync.Mutex         // guards the rest, and taken and places of each connection
+	conns   []*conn            // that take new requests
+	waiting []*waiter          // first come, first served
+	dialing context.CancelFunc // of the one connection that is being made; nil when none is
+	plain   time.Time          // until when it is known not to speak HTTP/2
+}
+
+// A waiter is told which connection has a place for it, or why none will.
+type waiter struct{ told chan offer }
+
+type offer struct {
+	conn *conn
+	err  error
+}
+
+func newServer(cfg *Config, u *url.URL) *server {
+	s := &server{cfg: cfg, address: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443")), tls: cfg.TLS.Clone()}
+	s.tls.ServerName = u.Hostname()
+	s.tls.NextProtos = []string{http2.NextProtoTLS, "http/1.1"}
+	s.tls.DynamicRecordSizingDisabled = true // a few requests would else be several records
+	return s
+}
+
+// roundTrip sends a request over one of the connections.
+func (s *server) roundTrip(req *http.Request, body []byte) (*http.Response, error) {
+	ctx := req.Context()
+	c, st, err := s.open(ctx, req, body)
+	if err != nil {
+		return nil, err
+	}
+	defer s.leave(c)
+	select {
+	case <-st.done:
+	case <-ctx.Done():
+		c.abandon(st, ctx.Err())
+	}
+	return st.response(req)
+}
+
+// open begins a request on a connection that takes it: one may have been told to
+// take no more in the moment in which we got a place on it.
+func (s *server) open(ctx context.Context, req *http.Request, body []byte) (*conn, *stream, error) {
+	for {
+		c, err := s.place(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		st, err := c.open(req, body)
+		if err == nil {
+			return c, st, nil
+		}
+		if errors.Is(err, errParting) {
+			s.drop(c)
+		}
+		s.leave(c)
+		if !errors.Is(err, errParting) {
+			return nil, nil, err
+		}
+	}
+}
+
+// place waits for a connection with a place for one request more, which the
+// caller leaves again.
+func (s *server) place(ctx context.Context) (*conn, error) {
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace != nil && trace.GetConn != nil {
+		trace.GetConn(s.address)
+	}
+	s.mu.Lock()
+	if s.plain.After(time.Now()) {
+		s.mu.Unlock()
+		return nil, errPlain
+	}
+	c := s.roomy()
+	if c == nil {
+		w := &waiter{told: make(chan offer, 1)}
+		s.waiting = append(s.waiting, w)
+		s.grow()
+		others := len(s.conns) > 0
+		s.mu.Unlock()
+		if !others && trace != nil && trace.ConnectStart != nil {
+			trace.ConnectStart("tcp", s.address)
+		}
+		var err error
+		if c, err = s.wait(ctx, w); err != nil {
+			return nil, err
+		}
+	} else {
+		c.taken++
+		s.mu.Unlock()
+	}
+	if trace != nil && trace.GotConn != nil {
+		trace.GotConn(httptrace.GotConnInfo{Conn: c.conn})
+	}
+	return c, nil
+}
+
+func (s *server) wait(ctx context.Context, w *waiter) (*conn, error) {
+	select {
+	case o := <-w.told:
+		return o.conn, o.err
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	at := slices.Index(s.waiting, w)
+	if at >= 0 {
+		s.waiting = slices.Delete(s.waiting, at, at+1)
+		if len(s.waiting) == 0 && s.dialing != nil {
+			s.dialing() // for nobody
+		}
+	}
+	s.mu.Unlock()
+	if at < 0 {
+		if o := <-w.told; o.conn != nil {
+			s.leave(o.conn)
+		}
+	}
+	return nil, ctx.Err()
+}
+
+// leave gives a place back.
+func (s *server) leave(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.taken--
+	s.serve()
+}
+
+// roomy returns a connection with a place. The first one that has is taken, so
+// that those of a busy hour become idle again.
+func (s *server) roomy() *conn {
+	for _, c := range s.conns {
+		if c.taken < c.places {
+			return c
+		}
+	}
+	return nil
+}
+
+// serve gives places to who waits, and makes a connection where they are not enough.
+func (s *server) serve() {
+	for len(s.waiting) > 0 {
+		c := s.roomy()
+		if c == nil {
+			s.grow()
+			return
+		}
+		c.taken++
+		s.tell(s.waiting[0], offer{conn: c})
+	}
+}
+
+// tell takes w out of the queue.
+func (s *server) tell(w *waiter, o offer) {
+	s.waiting = slices.Delete(s.waiting, 0, 1)
+	w.told <- o
+}
+
+// grow makes one connection at a time: a broadcast that begins with hundreds of
+// requests at once would else be as many handshakes.
+func (s *server) grow() {
+	if s.dialing != nil || len(s.conns) >= s.cfg.Connections {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Dialling)
+	s.dialing = cancel
+	go func() {
+		c, err := s.connect(ctx)
+		cancel()
+		s.connected(c, err)
+	}()
+}
+
+// connect makes a connection, up to the server's first word.
+func (s *server) connect(ctx context.Context) (*conn, error) {
+	raw, err := s.cfg.Dial(ctx, "tcp", s.address)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(raw, s.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	if secure.ConnectionState().NegotiatedProtocol != http2.NextProtoTLS {
+		secure.Close()
+		return nil, errPlain
+	}
+	return newConn(ctx, s, secure)
+}
+
+// connected lets those who wait know what became of it. Where there is no other
+// connection, what went wrong goes wrong for all of them.
+func (s *server) connected(c *conn, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialing = nil
+	if errors.Is(err, errPlain) {
+		s.plain = time.Now().Add(plainFor)
+	}
+	switch {
+	case err == nil && !c.parting(): // it may have been told to go since its first word
+		s.conns = append(s.conns, c)
+		s.serve()
+	case err == nil, errors.Is(err, context.Canceled): // those for whom it was have gone, and others have come
+		s.serve()
+	case len(s.conns) == 0:
+		for len(s.waiting) > 0 {
+			s.tell(s.waiting[0], offer{err: err})
+		}
+	}
+}
+
+// allow sets how many requests c may carry at a time.
+func (s *server) allow(c *conn, places int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.places = places
+	s.serve()
+}
+
+// drop gives c no more requests. Those that it carries may go on.
+func (s *server) drop(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := slices.Index(s.conns, c); at >= 0 {
+		s.conns = slices.Delete(s.conns, at, at+1)
+	}
+	s.serve()
+}
+
+func (s *server) closeIdle() {
+	s.mu.Lock()
+	conns := slices.Clone(s.conns)
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.closeIfIdle(0)
+	}
+}
+
+// unused reports whether forgetting s loses nothing.
+func (s *server) unused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns) == 0 && len(s.waiting) == 0 && s.dialing == nil
+}
