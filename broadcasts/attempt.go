@@ -473,8 +473,9 @@ func (a *attempt) send(m belfry.PushMessage) belfry.Outcome {
 }
 
 func (a *attempt) settle(r result, reason string) (time.Duration, bool) {
+	lesson := a.lesson(r)
 	a.handed = true
-	a.run.engine.committer.settle(a.run, settlement{a.at, a.Try, a.row, r, reason, a.lesson(r)})
+	a.run.engine.committer.settle(a.run, settlement{a.at, a.Try, a.row, r, reason, lesson})
 	return 0, true
 }
 

@@ -25,6 +25,9 @@ func (r Request) checkCanary() error {
 	if _, err := r.Canary.rows(1); err != nil {
 		return belfry.Invalid("canary", "canary", `must be a part such as "1%", under 100%, or a number such as "500"`)
 	}
+	if r.Push == PushNever {
+		return belfry.Invalid("canary", "canary", "cannot go with push never: pages that are open hear it all at once")
+	}
 	if r.Message.Lifetime() == 0 {
 		return belfry.Invalid("canary", "canary", "cannot go with a ttl of 0: now or never is over when the canary is")
 	}

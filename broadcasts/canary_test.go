@@ -121,6 +121,11 @@ func TestCanarySize(t *testing.T) {
 	if _, _, err := b.Launch(t.Context(), r); !errors.Is(err, belfry.ErrInvalid) || !strings.Contains(err.Error(), "ttl") {
 		t.Errorf("now or never: %v", err)
 	}
+	r = canaried("1%")
+	r.Push = broadcasts.PushNever
+	if _, _, err := b.Launch(t.Context(), r); !errors.Is(err, belfry.ErrInvalid) || !strings.Contains(err.Error(), "push never") {
+		t.Errorf("live only: %v", err)
+	}
 }
 
 // Who left is not waited for: a canary that finds nobody any more is the end.

@@ -60,7 +60,8 @@ func (a *attempt) rescue() {
 		r.obey(order{Cancelled, poisoned})
 	}
 	if !a.handed {
-		a.settle(failed, ReasonCrashed)
+		a.handed = true
+		r.engine.committer.settle(r, settlement{a.at, a.Try, a.row, failed, ReasonCrashed, a.row.Memory}) // no lesson: that may be what crashed
 	}
 }
 

@@ -22,7 +22,7 @@ func View(f *File, fn func(*bbolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = brokenPages(r)
+			err = crashed(r)
 		}
 	}()
 	return f.DB.View(fn)

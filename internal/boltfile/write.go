@@ -3,7 +3,9 @@ package boltfile
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,7 +57,7 @@ func (f *File) Update(fn func(*bbolt.Tx) error) (err error) {
 	defer func() {
 		recovered := recover()
 		if recovered != nil {
-			err = brokenPages(recovered)
+			err = crashed(recovered)
 		}
 		if committing && err != nil && (recovered != nil || !isFull(err)) {
 			f.failed.once.Do(func() {
@@ -128,9 +130,34 @@ func (f *File) write() {
 // isFull reports whether a commit failed for want of room, which bbolt bears.
 func isFull(err error) bool { return errors.Is(err, bbolterrors.ErrMaxSizeReached) || isNoSpace(err) }
 
-func brokenPages(recovered any) error {
-	return &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Text: fmt.Sprintf("pages of the database are damaged: %v", recovered),
-		Hint: "keep a copy of the file as it is, and restore it from a backup"}
+// crashed says whose fault a panic is. Of damaged pages bbolt finds out itself, or
+// the system, when somebody reads them; anything else is a fault of ours, and to
+// call that damage would send an operator to his backups.
+func crashed(recovered any) error {
+	_, unreadable := recovered.(interface{ Addr() uintptr })
+	if unreadable || byBolt() {
+		return &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Text: fmt.Sprintf("pages of the database are damaged: %v", recovered),
+			Hint: "keep a copy of the file as it is, and restore it from a backup"}
+	}
+	return fmt.Errorf("boltfile: a fault of belfry, and nothing is written: %v\n%s", recovered, debug.Stack())
+}
+
+// byBolt reports whether the panic that is being recovered from came out of bbolt,
+// and not out of what a caller of ours does within a transaction.
+func byBolt() bool {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs[:])])
+	for panicking := false; ; {
+		frame, more := frames.Next()
+		switch {
+		case frame.Function == "runtime.gopanic":
+			panicking = true
+		case panicking && strings.HasPrefix(frame.Function, "go.etcd.io/bbolt"):
+			return true
+		case panicking && strings.HasPrefix(frame.Function, "github.com/belfry-push/belfry"), !more:
+			return false
+		}
+	}
 }
 
 func unwritable(path string, err error) error {
