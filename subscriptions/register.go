@@ -235,18 +235,28 @@ func set[T any](at, to *T) {
 // Remove forgets the row with this id. Whoever leaves gets what is held back on
 // a full disk (REL-09).
 func (s *Store) Remove(ctx context.Context, id string) error {
+	err := s.remove(ctx, id)
+	if !errors.Is(err, belfry.ErrFull) {
+		return wrap("remove", err)
+	}
+	s.leaving.Lock() // or all who share a transaction would give up a piece each, for one
+	defer s.leaving.Unlock()
 	for {
-		err := s.write(ctx, func(t tables) error {
-			row, err := t.find(t.byID, []byte(id))
-			if err != nil {
-				return notFound(err)
-			}
-			return t.save(&row, nil)
-		})
+		err := s.remove(ctx, id)
 		if !errors.Is(err, belfry.ErrFull) || !s.db.MakeRoom() {
 			return wrap("remove", err)
 		}
 	}
+}
+
+func (s *Store) remove(ctx context.Context, id string) error {
+	return s.write(ctx, func(t tables) error {
+		row, err := t.find(t.byID, []byte(id))
+		if err != nil {
+			return notFound(err)
+		}
+		return t.save(&row, nil)
+	})
 }
 
 // Forget removes rows whose endpoints a push service calls gone, in the

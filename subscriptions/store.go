@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,7 @@ type Store struct {
 	log     *slog.Logger
 	damaged atomic.Uint64
 	waiting atomic.Int64 // visitors in write; an import makes way for them
+	leaving sync.Mutex   // held by who leaves on a full disk
 }
 
 // New makes the store's buckets in db where they are missing.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -74,6 +75,7 @@ type File struct {
 	pid     string // the sidecar file that says who holds the database
 	spare   *spare
 	company company
+	writing sync.Mutex // held by who writes
 	failed  verdict
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A spare is room that others cannot take: belfry.reserve beside belfry.db,
@@ -14,13 +15,18 @@ import (
 // taken again when there is room.
 type spare struct {
 	path string
-	mu   sync.Mutex // guards size
+	mu   sync.Mutex // guards the rest
 	size int64
+	next time.Time // when it is tried again to fill it up
 }
 
 // piece is how much of it is given up at a time, for those who leave within one
 // transaction: what all others write then can use up only the rest.
 const piece = 256 << 10
+
+// retake is how long nobody tries again to fill it up: a quota that is used up is
+// none of the disk's, and each try would write megabytes for nothing.
+const retake = time.Minute
 
 func spareOf(path string) *spare {
 	s := &spare{path: strings.TrimSuffix(path, filepath.Ext(path)) + ".reserve"}
@@ -35,14 +41,17 @@ func spareOf(path string) *spare {
 func (s *spare) take() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.size >= reserve || diskLeft(filepath.Dir(s.path)) < 2*reserve {
+	if s.size >= reserve || time.Now().Before(s.next) || diskLeft(filepath.Dir(s.path)) < 2*reserve {
 		return
 	}
 	content := make([]byte, reserve)
 	rand.Read(content) // some file systems would write no noughts
 	if os.WriteFile(s.path, content, 0o600) == nil {
 		s.size = reserve
-	} else if os.Remove(s.path) == nil {
+		return
+	}
+	s.next = time.Now().Add(retake)
+	if os.Remove(s.path) == nil {
 		s.size = 0
 	}
 }

@@ -3,6 +3,7 @@ package boltfile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -47,6 +48,10 @@ func (f *File) Failure() error { return f.failed.why }
 // keeps of a file after a write or a flush that failed is not what is on the disk
 // (REL-09, REL-15).
 func (f *File) Update(fn func(*bbolt.Tx) error) (err error) {
+	// bbolt's own lock is free again before it is known that a commit failed, and
+	// whoever waits for it would write on.
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	select {
 	case <-f.failed.passed:
 		return f.failed.why
@@ -127,8 +132,13 @@ func (f *File) write() {
 	}
 }
 
-// isFull reports whether a commit failed for want of room, which bbolt bears.
-func isFull(err error) bool { return errors.Is(err, bbolterrors.ErrMaxSizeReached) || isNoSpace(err) }
+// isFull reports whether a commit failed for want of room, which bbolt bears: a
+// file that could not grow, or a write. A flush that found none is another thing:
+// what it was to bring to the disk may be there or not.
+func isFull(err error) bool {
+	at, ok := errors.AsType[*fs.PathError](err)
+	return errors.Is(err, bbolterrors.ErrMaxSizeReached) || ok && at.Op != "sync" && isNoSpace(err)
+}
 
 // crashed says whose fault a panic is. Of damaged pages bbolt finds out itself, or
 // the system, when somebody reads them; anything else is a fault of ours, and to

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,6 +98,34 @@ func TestFailedCommit(t *testing.T) {
 		refused(t, err, "database-unwritable")
 	}
 	refused(t, f.Failure(), "database-unwritable")
+}
+
+// Who waits to write while a commit fails does not write after it: he would be told
+// that it is on the disk.
+func TestQueueBehindFailedCommit(t *testing.T) {
+	t.Parallel()
+	f := mustOpen(t, path(t))
+	var waiting sync.WaitGroup
+	var begun atomic.Bool
+	err := f.Update(func(tx *bbolt.Tx) error {
+		for range 8 {
+			waiting.Go(func() {
+				refused(t, f.Update(func(*bbolt.Tx) error { begun.Store(true); return nil }), "database-unwritable")
+			})
+		}
+		tx.OnCommit(func() { // bbolt's own lock is free here
+			for range 1000 {
+				runtime.Gosched()
+			}
+			panic("page 7 already freed")
+		})
+		return put("one")(tx)
+	})
+	refused(t, err, "database-unwritable")
+	waiting.Wait()
+	if begun.Load() {
+		t.Error("somebody wrote behind it")
+	}
 }
 
 // A full file or disk is no failure: it may have room again.

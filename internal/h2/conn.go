@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +42,7 @@ type conn struct {
 	conn    net.Conn
 	frames  *http2.Framer // read by the reading goroutine alone, written to under mu
 	ready   chan struct{} // closed after the server's first word
+	gone    chan struct{} // closed once over is set
 	greeted bool          // the same, for the reading goroutine
 	heard   atomic.Int64  // when something was heard last, in nanoseconds since birth
 	birth   time.Time
@@ -63,6 +65,7 @@ type conn struct {
 	leaving bool          // a goroutine writes
 	asked   bool          // whether it is alive, since heard
 	idle    time.Duration // since birth, when the last stream ended
+	spoke   time.Duration // since birth, when something was heard last that was no answer to a ping
 	last    error         // why it takes no more requests
 	over    error         // why it is closed
 }
@@ -70,7 +73,7 @@ type conn struct {
 // newConn greets the server and waits for its answer: the settings that say how
 // many requests it takes (RFC 9113 §3.4). It closes over if that fails.
 func newConn(ctx context.Context, s *server, over net.Conn) (*conn, error) {
-	c := &conn{server: s, cfg: s.cfg, conn: over, ready: make(chan struct{}), birth: time.Now(), places: usualPlaces,
+	c := &conn{server: s, cfg: s.cfg, conn: over, ready: make(chan struct{}), gone: make(chan struct{}), birth: time.Now(), places: usualPlaces,
 		streams: map[uint32]*stream{}, next: 1, window: usualWindow, initial: usualWindow, frame: usualFrame}
 	c.encoder = hpack.NewEncoder(&c.fields)
 	c.frames = http2.NewFramer((*outbox)(c), bufio.NewReader(over))
@@ -90,6 +93,8 @@ func newConn(ctx context.Context, s *server, over net.Conn) (*conn, error) {
 	select {
 	case <-c.ready:
 		return c, nil
+	case <-c.gone:
+		return nil, c.over
 	case <-ctx.Done():
 		c.fail(ctx.Err())
 		return nil, ctx.Err()
@@ -103,6 +108,9 @@ type outbox conn
 func (o *outbox) Write(b []byte) (int, error) {
 	c := (*conn)(o)
 	if len(c.waiting)+len(b) > mostWaiting {
+		// From here on both ends would think differently of what has been said.
+		c.retire(errBlocked)
+		go c.fail(errBlocked)
 		return 0, errBlocked
 	}
 	c.waiting = append(c.waiting, b...)
@@ -122,6 +130,7 @@ func (c *conn) leave() {
 		c.mu.Unlock()
 		c.conn.SetWriteDeadline(time.Now().Add(c.cfg.Lost))
 		_, err := c.conn.Write(out)
+		c.conn.SetWriteDeadline(time.Time{}) // or an answer of TLS to what it reads would meet one that has passed
 		if err != nil {
 			c.fail(err)
 		}
@@ -143,15 +152,12 @@ func (c *conn) open(req *http.Request, body []byte) (*stream, error) {
 	if err := c.encode(req, len(body)); err != nil {
 		return nil, err
 	}
-	st := &stream{id: c.next, rest: body, window: c.initial, done: make(chan struct{})}
+	st := &stream{id: c.next, rest: body, window: c.initial, begun: time.Since(c.birth), done: make(chan struct{})}
 	c.next += 2
 	c.streams[st.id] = st
-	err := c.frames.WriteHeaders(http2.HeadersFrameParam{StreamID: st.id, BlockFragment: c.fields.Bytes(), EndHeaders: true, EndStream: len(body) == 0})
-	if err == nil && len(body) > 0 && !c.push(st) {
+	c.frames.WriteHeaders(http2.HeadersFrameParam{StreamID: st.id, BlockFragment: c.fields.Bytes(), EndHeaders: true, EndStream: len(body) == 0})
+	if !c.push(st) {
 		c.held = append(c.held, st)
-	}
-	if err != nil {
-		go c.fail(err)
 	}
 	if c.next > mostWindow-2 { // ids are used up (RFC 9113 §5.1.1)
 		c.retire(errGoing)
@@ -168,7 +174,7 @@ func (c *conn) push(st *stream) bool {
 			return false
 		}
 		if c.frames.WriteData(st.id, int(n) == len(st.rest), st.rest[:n]) != nil {
-			return true // the connection is at its end, and this stream with it
+			return true // the connection is at its end, and this stream with it: the outbox sees to that
 		}
 		st.rest = st.rest[n:]
 		st.window -= n
@@ -182,28 +188,38 @@ func (c *conn) pushHeld() {
 	held := c.held
 	c.held = c.held[:0]
 	for _, st := range held {
-		if st.over() || c.push(st) {
-			continue
+		if !c.push(st) {
+			c.held = append(c.held, st)
 		}
-		c.held = append(c.held, st)
 	}
 	clear(held[len(c.held):])
 }
 
-// abandon ends a stream that nobody waits for any more.
+// abandon ends a stream that nobody waits for any more. A connection on which
+// nothing was answered for long takes no more: it may still answer pings, and
+// would be given all that comes, since it always has a place.
 func (c *conn) abandon(st *stream, why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !st.over() {
-		c.frames.WriteRSTStream(st.id, http2.ErrCodeCancel)
-		c.end(st, why)
+	if st.over() {
+		return
 	}
+	c.frames.WriteRSTStream(st.id, http2.ErrCodeCancel)
+	if c.spoke <= st.begun && time.Since(c.birth)-st.begun >= c.cfg.Lost {
+		c.retire(errSilent)
+	}
+	c.end(st, why)
 }
 
 // end takes a stream off the connection and lets its request know.
 func (c *conn) end(st *stream, why error) {
 	st.err = why
-	st.rest = nil
+	if len(st.rest) > 0 {
+		st.rest = nil
+		if at := slices.Index(c.held, st); at >= 0 {
+			c.held = slices.Delete(c.held, at, at+1)
+		}
+	}
 	delete(c.streams, st.id)
 	close(st.done)
 	if len(c.streams) > 0 {
@@ -227,11 +243,11 @@ func (c *conn) retire(why error) {
 	go c.server.drop(c)
 }
 
-// parting reports whether it takes no more requests.
-func (c *conn) parting() bool {
+// parting is why it takes no more requests; nil while it does.
+func (c *conn) parting() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last != nil
+	return c.last
 }
 
 // fail closes the connection. All its requests are lost, begun or not: nobody knows.
@@ -251,6 +267,7 @@ func (c *conn) fail(why error) {
 	}
 	clear(c.streams)
 	c.held, c.waiting = nil, nil
+	close(c.gone)
 	c.watch.Stop()
 	c.mu.Unlock()
 	c.conn.Close()
@@ -303,12 +320,8 @@ func (c *conn) read() {
 		frame, err := c.frames.ReadFrame()
 		c.heard.Store(int64(time.Since(c.birth)))
 		if broken, ok := errors.AsType[http2.StreamError](err); ok {
-			c.mu.Lock()
-			c.breakOff(broken.StreamID, broken)
-			c.mu.Unlock()
-			continue
-		}
-		if err == nil {
+			err = c.takeBroken(broken)
+		} else if err == nil {
 			err = c.take(frame)
 		}
 		if err != nil {

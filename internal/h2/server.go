@@ -65,7 +65,7 @@ func (s *server) roundTrip(req *http.Request, body []byte) (*http.Response, erro
 // open begins a request on a connection that takes it: one may have been told to
 // take no more in the moment in which we got a place on it.
 func (s *server) open(ctx context.Context, req *http.Request, body []byte) (*conn, *stream, error) {
-	for {
+	for left := replays; ; left-- {
 		c, err := s.place(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -78,7 +78,7 @@ func (s *server) open(ctx context.Context, req *http.Request, body []byte) (*con
 			s.drop(c)
 		}
 		s.leave(c)
-		if !errors.Is(err, errParting) {
+		if !errors.Is(err, errParting) || left == 0 {
 			return nil, nil, err
 		}
 	}
@@ -223,11 +223,14 @@ func (s *server) connected(c *conn, err error) {
 	if errors.Is(err, errPlain) {
 		s.plain = time.Now().Add(plainFor)
 	}
+	if err == nil {
+		err = c.parting() // it may have been told to go with the first word: to ask anew would be a storm
+	}
 	switch {
-	case err == nil && !c.parting(): // it may have been told to go since its first word
+	case err == nil:
 		s.conns = append(s.conns, c)
 		s.serve()
-	case err == nil, errors.Is(err, context.Canceled): // those for whom it was have gone, and others have come
+	case errors.Is(err, context.Canceled): // those for whom it was have gone, and others may have come
 		s.serve()
 	case len(s.conns) == 0:
 		for len(s.waiting) > 0 {
@@ -257,6 +260,9 @@ func (s *server) drop(c *conn) {
 func (s *server) closeIdle() {
 	s.mu.Lock()
 	conns := slices.Clone(s.conns)
+	if s.dialing != nil && len(s.waiting) == 0 {
+		s.dialing()
+	}
 	s.mu.Unlock()
 	for _, c := range conns {
 		c.closeIfIdle(0)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/net/http2/hpack"
@@ -18,10 +19,12 @@ import (
 // done is closed; from then on nobody writes to it.
 type stream struct {
 	id      uint32
-	rest    []byte // of the body, that has not left
-	window  int64  // octets that the server takes of it
-	interim int    // answers that say that there will be one
-	status  int    // 0 until there is an answer
+	begun   time.Duration // since the connection's birth
+	taken   int           // octets of the answer's body, with its padding
+	rest    []byte        // of the body, that has not left
+	window  int64         // octets that the server takes of it
+	interim int           // answers that say that there will be one
+	status  int           // 0 until there is an answer
 	header  http.Header
 	body    []byte
 	err     error

@@ -1,7 +1,9 @@
 package h2
 
 import (
+	"fmt"
 	"strconv"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -17,6 +19,9 @@ func (c *conn) take(frame http2.Frame) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if frame.Header().Type != http2.FramePing {
+		c.spoke = time.Since(c.birth)
+	}
 	switch f := frame.(type) {
 	case *http2.MetaHeadersFrame:
 		return c.takeHeader(f)
@@ -64,6 +69,7 @@ func (c *conn) takeSettings(f *http2.SettingsFrame) error {
 	})
 	if err == nil {
 		err = c.frames.WriteSettingsAck()
+		c.pushHeld() // behind it (RFC 9113 §6.5.3)
 	}
 	c.mu.Unlock()
 	if err != nil {
@@ -88,7 +94,6 @@ func (c *conn) setInitial(window int64) error {
 		}
 	}
 	c.initial = window
-	c.pushHeld()
 	return nil
 }
 
@@ -136,6 +141,8 @@ func (c *conn) takeHeader(f *http2.MetaHeadersFrame) error {
 			return nil
 		}
 		st.status, st.header = status, header(f.RegularFields())
+	} else if !f.StreamEnded() { // nothing comes behind what comes behind the body (RFC 9113 §8.1)
+		c.breakOff(st.id, http2.StreamError{StreamID: st.id, Code: http2.ErrCodeProtocol})
 	}
 	if f.StreamEnded() {
 		c.finish(st)
@@ -162,10 +169,11 @@ func (c *conn) takeData(f *http2.DataFrame) error {
 	}
 	data := f.Data()
 	st.body = append(st.body, data[:min(len(data), c.cfg.Answer-len(st.body))]...)
+	st.taken += int(f.Length)
 	switch {
 	case f.StreamEnded():
 		c.finish(st)
-	case len(st.body) == c.cfg.Answer:
+	case st.taken >= c.cfg.Answer: // with its padding: the window that it has
 		c.frames.WriteRSTStream(st.id, http2.ErrCodeCancel)
 		c.end(st, nil)
 	}
@@ -203,13 +211,33 @@ func (c *conn) breakOff(id uint32, why http2.StreamError) {
 }
 
 // takeGoAway lets the streams end that the server has begun on, and the others
-// look for another connection (RFC 9113 §6.8). It may come twice, the first time
-// only to announce itself.
+// look for another connection (RFC 9113 §6.8), unless the server complains: then
+// to come again at once would be worse. It may come twice, the first time only to
+// announce itself.
 func (c *conn) takeGoAway(f *http2.GoAwayFrame) {
-	c.retire(errGoing)
+	why, unbegun := errGoing, errUnbegun
+	if f.ErrCode != http2.ErrCodeNo {
+		why = fmt.Errorf("%w: %v", errGoing, f.ErrCode)
+		unbegun = why
+	}
+	c.retire(why)
 	for id, st := range c.streams {
 		if id > f.LastStreamID {
-			c.end(st, errUnbegun)
+			c.end(st, unbegun)
 		}
 	}
+}
+
+// takeBroken ends the stream of a frame that nobody can read.
+func (c *conn) takeBroken(broken http2.StreamError) error {
+	if !c.greeted {
+		return broken
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st, err := c.known(broken.StreamID)
+	if st != nil {
+		c.breakOff(st.id, broken)
+	}
+	return err
 }

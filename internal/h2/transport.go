@@ -14,9 +14,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 )
@@ -84,8 +86,9 @@ func http1() *http.Protocols {
 func (t *Transport) CloseIdleConnections() {
 	t.plain.CloseIdleConnections()
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, s := range t.servers {
+	servers := slices.Collect(maps.Values(t.servers))
+	t.mu.Unlock()
+	for _, s := range servers {
 		s.closeIdle()
 	}
 }

@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -499,8 +500,138 @@ func TestOtherGreeting(t *testing.T) {
 			p.WritePing(false, [8]byte{})
 			accept(nil)(p)
 		})
-		if status, _, err := post(t.Context(), transport, "/", "x"); err == nil {
-			t.Errorf("an answer: %d", status)
+		began := time.Now()
+		if status, _, err := post(t.Context(), transport, "/", "x"); err == nil || time.Since(began) != 0 {
+			t.Errorf("an answer: %d, after %v", status, time.Since(began))
+		}
+	})
+}
+
+// A server that sends us away with its first word, or hangs up before it, is not
+// dialled again and again: its requests end at once, with its reason.
+func TestUnwelcome(t *testing.T) {
+	for reason, script := range map[string]func(*peer){
+		"ENHANCE_YOUR_CALM": func(p *peer) {
+			p.greet()
+			p.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, nil)
+			p.next(nil)
+		},
+		"ended the connection": func(p *peer) { p.conn.Close() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var made atomic.Int64
+			transport := dialled(t, func(p *peer) { made.Add(1); script(p) })
+			began := time.Now()
+			var all sync.WaitGroup
+			for range 50 {
+				all.Go(func() {
+					if _, _, err := post(t.Context(), transport, "/", "x"); err == nil || !strings.Contains(err.Error(), reason) {
+						t.Errorf("%v, want %s", err, reason)
+					}
+				})
+			}
+			all.Wait()
+			if n := made.Load(); n > replays+1 || time.Since(began) != 0 {
+				t.Errorf("%d connections in %v", n, time.Since(began))
+			}
+		})
+	}
+}
+
+// A request that waits for a window and is given up leaves nothing behind on its
+// connection.
+func TestGivenUpBehindWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := dialled(t, func(p *peer) {
+			p.greet(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			for g := p.next(nil); g != nil; g = p.next(nil) {
+				p.answer(g, 201)
+			}
+		})
+		for range 20 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			post(ctx, transport, "/", "x")
+			cancel()
+		}
+		if status, _, err := post(t.Context(), transport, "/", ""); status != 201 {
+			t.Error(status, err)
+		}
+		c := transport.servers["push.example"].conns[0]
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.held) > 0 || len(c.streams) > 0 {
+			t.Errorf("%d held, %d streams", len(c.held), len(c.streams))
+		}
+	})
+}
+
+// A connection on which pings are answered and nothing else is given up with the
+// first request that was.
+func TestOnlyPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := dialled(t, func(p *peer) {
+			p.greet()
+			for g := p.next(nil); g != nil; g = p.next(nil) {
+			}
+		}, accept(nil))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, _, err := post(ctx, transport, "/", "x"); err == nil {
+			t.Error("an answer")
+		}
+		if status, _, err := post(t.Context(), transport, "/", "x"); status != 201 {
+			t.Error(status, err)
+		}
+	})
+}
+
+// What settings allow is used once they are acknowledged (RFC 9113 §6.5.3).
+func TestSettingsAreAcknowledgedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		transport := dialled(t, func(p *peer) {
+			p.greet(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			note := func(f http2.Frame) {
+				switch f := f.(type) {
+				case *http2.MetaHeadersFrame:
+					p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 100})
+				case *http2.SettingsFrame:
+					if f.IsAck() {
+						order = append(order, "ack")
+					}
+				case *http2.DataFrame:
+					order = append(order, "data")
+				}
+			}
+			for g := p.next(note); g != nil; g = p.next(note) {
+				p.answer(g, 201)
+			}
+		})
+		if status, _, err := post(t.Context(), transport, "/", "x"); status != 201 {
+			t.Error(status, err)
+		}
+		if fmt.Sprint(order) != "[ack ack data]" {
+			t.Error(order)
+		}
+	})
+}
+
+// A server that asks for answers and reads none costs us no memory without end.
+func TestPingFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := dialled(t, func(p *peer) {
+			p.greet()
+			p.next(nil)
+			pings := http2.NewFramer(bufio.NewWriterSize(p.conn, 16<<10), nil)
+			for range mostWaiting / 17 * 2 {
+				if pings.WritePing(false, [8]byte{}) != nil {
+					return
+				}
+			}
+			t.Error("all pings were taken")
+		})
+		if _, _, err := post(t.Context(), transport, "/", "x"); err == nil {
+			t.Error("an answer")
 		}
 	})
 }
@@ -527,6 +658,7 @@ func TestBadServers(t *testing.T) {
 		{"a reset", func(p *peer, g *got) { p.WriteRSTStream(g.id, http2.ErrCodeInternal) }, false},
 		{"a stream's window over the limit", func(p *peer, g *got) { p.WriteWindowUpdate(g.id, 1<<31-1) }, false},
 		{"the connection's window over the limit", func(p *peer, g *got) { p.WriteWindowUpdate(0, 1<<31-1) }, true},
+		{"a broken frame for nobody", func(p *peer, g *got) { p.WriteRawFrame(http2.FrameWindowUpdate, 0, g.id+2, make([]byte, 4)) }, true},
 		{"an answer to nobody", func(p *peer, g *got) { p.head(g.id+2, true, ":status", "201") }, true},
 		{"a pushed stream", func(p *peer, g *got) {
 			p.WritePushPromise(http2.PushPromiseParam{StreamID: g.id, PromiseID: 2, EndHeaders: true})
@@ -605,6 +737,16 @@ func TestAnswers(t *testing.T) {
 			p.head(g.id, false, ":status", "410")
 			p.WriteData(g.id, true, make([]byte, 9000))
 		}, strings.Repeat("\x00", 4096)},
+		{"padding that fills the window", func(p *peer, g *got) {
+			p.head(g.id, false, ":status", "410")
+			for range 16 {
+				p.WriteDataPadded(g.id, false, []byte("x"), make([]byte, 254))
+			}
+		}, strings.Repeat("x", 16)},
+		{"more behind what stands behind it", func(p *peer, g *got) {
+			p.head(g.id, false, ":status", "410")
+			p.head(g.id, false, "x-more", "1")
+		}, ""},
 		{"a body that does not end", func(p *peer, g *got) {
 			p.head(g.id, false, ":status", "410")
 			p.WriteData(g.id, false, []byte("x"))
@@ -621,6 +763,9 @@ func TestAnswers(t *testing.T) {
 				})
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
+				if tt.name != "a body that does not end" {
+					ctx = t.Context()
+				}
 				if status, text, err := post(ctx, transport, "/", "x"); status != 410 || text != tt.text || err != nil {
 					t.Errorf("%d %q %v", status, text, err)
 				}
