@@ -1,67 +1,34 @@
 package live
 
 import (
-	"bufio"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// parsed reads a stream as a browser does (HTML, section 9.2.6), and gives the
-// events that it dispatches.
-func parsed(stream string) (frames []Frame) {
-	stream = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(stream)
-	var f Frame
-	var data []string
-	id := ""
-	for lines := bufio.NewReader(strings.NewReader(stream)); ; {
-		line, err := lines.ReadString('\n')
-		if err != nil {
-			return frames
-		}
-		line = strings.TrimSuffix(line, "\n")
-		if line == "" {
-			if data != nil {
-				f.ID, f.Data = id, strings.Join(data, "\n")
-				frames = append(frames, f)
-			}
-			f, data = Frame{}, nil
-			continue
-		}
-		field, value, _ := strings.Cut(line, ":")
-		value = strings.TrimPrefix(value, " ")
-		switch field {
-		case "event":
-			f.Event = value
-		case "data":
-			data = append(data, value)
-		case "id":
-			if !strings.Contains(value, "\x00") {
-				id = value
-			}
-		}
-	}
-}
-
 // Whatever is written, a browser reads what was meant: no text can end a field,
 // begin another or come out as two events (BR-62).
 func FuzzFrame(f *testing.F) {
-	f.Add("", "k3v9.17", "{}")
-	f.Add("ping", "a.1", "line\nline")
-	f.Add("x", "y", "\r\n\r\ndata: evil\revent: bye\n\n")
-	f.Add("a\nb", "c", "d")
-	f.Add("", "1\x002", "\x00")
-	f.Fuzz(func(t *testing.T, event, id, data string) {
-		b, err := Frame{Event: event, ID: id, Data: data}.Append(nil)
-		if bad := strings.ContainsAny(event+id, "\r\n\x00"); bad != (err != nil) || bad && len(b) > 0 {
-			t.Fatalf("%q %q: %v, %q", event, id, err, b)
+	f.Add("", "k3v9.17", "{}", 0)
+	f.Add("ping", "a.1", "line\nline", 1500)
+	f.Add("x", "y", "\r\n\r\ndata: evil\revent: bye\n\n", 1)
+	f.Add("a\nb", "c", "d", -1)
+	f.Add("", "1\x002", "\x00", 1)
+	f.Add("", "", "\ufeff\r", 1<<31-1)
+	f.Fuzz(func(t *testing.T, event, id, data string, retry int) {
+		b, err := Frame{Event: event, ID: id, Retry: retry, Data: data}.Append(nil)
+		if bad := strings.ContainsAny(event+id, "\r\n\x00") || retry < 0; bad != (err != nil) || bad && len(b) > 0 {
+			t.Fatalf("%q %q %d: %v, %q", event, id, retry, err, b)
 		}
 		if err != nil {
 			return
 		}
-		got := parsed(string(b) + string(b))
-		want := Frame{Event: event, ID: id, Data: strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(data)}
-		if len(got) != 2 || got[0] != want || got[1] != want {
-			t.Fatalf("%+v became %+v by %q", want, got, b)
+		got := source{}
+		got.read(string(b) + string(b))
+		utf8 := func(text string) string { return strings.ToValidUTF8(text, "\ufffd") }
+		want := Frame{Event: utf8(event), ID: utf8(id), Data: utf8(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(data))}
+		if got.retry != retry || !slices.Equal(got.events, []Frame{want, want}) {
+			t.Fatalf("%+v and %d became %+v by %q", want, retry, got, b)
 		}
 	})
 }
