@@ -54,8 +54,9 @@ type conn struct {
 	end     time.Duration // when it is sent away
 	why     Reason        // and why
 	device  string
-	visible bool
-	left    bool // it has given back its place
+	visible bool          // as it said last
+	seen    time.Duration // until when somebody looks at it, as far as we know
+	left    bool          // it has given back its place
 
 	mu      sync.Mutex // guards what follows
 	rest    []byte     // of a frame that has left in part

@@ -25,6 +25,7 @@ type entry struct {
 	seq     uint64
 	message string // id
 	groups  []group
+	urgent  bool   // whom it is for is rung at once; not of one that was read
 	record  []byte // as it is written; nil once it was read
 	before  []byte // the JSON for pages, up to the cursor
 	behind  []byte // and from there on
@@ -48,7 +49,7 @@ func newEntry(e belfry.Event) (*entry, error) {
 	}
 	entry, err := r.entry(0)
 	if err == nil {
-		entry.record = sealed
+		entry.record, entry.urgent = sealed, e.Message.Urgency == belfry.UrgencyHigh
 	}
 	return entry, err
 }

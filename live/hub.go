@@ -56,11 +56,12 @@ func comeBack() int { return 1000 + rand.IntN(9000) }
 // A Hub streams a log to whoever listens.
 type Hub struct {
 	HubConfig
-	log    *Log
-	began  time.Time
-	quota  quota
-	shards [shards]*shard
-	hangup func() *hangups // notices who is gone; begins with the first that is kept
+	log      *Log
+	began    time.Time
+	quota    quota
+	shards   [shards]*shard
+	presence presence
+	hangup   func() *hangups // notices who is gone; begins with the first that is kept
 
 	draining atomic.Bool
 	stop     chan struct{} // closed when nobody is left
@@ -101,7 +102,8 @@ func NewHub(log *Log, cfg HubConfig) (*Hub, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{HubConfig: cfg, log: log, began: time.Now(), stop: make(chan struct{})}
+	h := &Hub{HubConfig: cfg, log: log, began: time.Now(), stop: make(chan struct{}),
+		presence: presence{pages: map[string][]look{}, messages: map[string]*published{}}}
 	h.quota.open(cfg)
 	h.hangup = sync.OnceValue(func() *hangups {
 		watch, err := watchHangups(h.stop)
@@ -132,6 +134,7 @@ func NewHub(log *Log, cfg HubConfig) (*Hub, error) {
 // for it: it never waits for a page.
 func (h *Hub) publish(e []*entry) {
 	h.events.Add(uint64(len(e)))
+	h.presence.publish(e, h.now()) // first: nobody may acknowledge what is not known
 	for _, s := range h.shards {
 		select {
 		case s.queue <- e:
@@ -281,7 +284,7 @@ type Order struct {
 	Subscribe, Unsubscribe []string
 	Visible                *bool    // whether somebody looks at the page
 	Device                 string   // which registered browser it is; web has seen its secret
-	Ack                    []string // messages that the page has shown
+	Ack                    []string // messages that the page has shown to somebody who looks at it
 }
 
 // Obey does what the holder of a connection wants. Whoever knows the id is its holder.

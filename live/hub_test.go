@@ -415,6 +415,12 @@ func (t *tape) named(name string) (at []time.Time) {
 	return at
 }
 
+func (t *tape) first() Frame {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.frames[0]
+}
+
 func (t *tape) last() Frame {
 	t.mu.Lock()
 	defer t.mu.Unlock()

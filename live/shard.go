@@ -162,6 +162,7 @@ func (s *shard) remove(c *conn) {
 	if c.visible {
 		s.hub.visible.Add(-1)
 	}
+	s.bind(c, "")
 	if c.kept != nil {
 		s.hub.hangup().forget(c)
 	}
@@ -229,17 +230,43 @@ func (s *shard) obey(id ID, o Order) error {
 			s.leave(g, c)
 		}
 	}
-	if o.Visible != nil && *o.Visible != c.visible {
-		c.visible = *o.Visible
-		s.hub.visible.Add(map[bool]int64{true: 1, false: -1}[c.visible])
+	if o.Visible != nil {
+		s.look(c, *o.Visible)
 	}
 	if o.Device != "" {
-		c.device = o.Device
+		s.bind(c, o.Device)
 	}
-	if c.device != "" { // a page that never registered acknowledges for nobody
+	// A page that never registered acknowledges for nobody, and one that nobody
+	// looks at has shown nothing.
+	if c.device != "" && s.hub.now() < c.seen {
 		s.hub.acknowledged.Add(uint64(len(o.Ack)))
+		s.hub.presence.acknowledge(c.device, o.Ack)
 	}
 	return nil
+}
+
+// look notes whether somebody looks at a page, which counts for a while.
+func (s *shard) look(c *conn, visible bool) {
+	if visible != c.visible {
+		s.hub.visible.Add(map[bool]int64{true: 1, false: -1}[visible])
+	}
+	c.visible, c.seen = visible, 0
+	if visible {
+		c.seen = s.hub.now() + visibleFor
+	}
+	if c.device != "" {
+		s.hub.presence.look(c.device, c, c.seen)
+	}
+}
+
+// bind makes a page one of a device's, or nobody's.
+func (s *shard) bind(c *conn, device string) {
+	if c.device != "" && c.device != device {
+		s.hub.presence.leave(c.device, c)
+	}
+	if c.device = device; device != "" {
+		s.hub.presence.look(device, c, c.seen)
+	}
 }
 
 // drain sends everybody away, at moments spread over a window; who only waits
