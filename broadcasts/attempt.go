@@ -20,10 +20,6 @@ const (
 	// doubt: FCM has had spells of wrong 404s for new ones (WP-62).
 	youth = 10 * time.Minute
 	doubt = time.Minute
-
-	// maxHold bounds how long a Presence can keep one row waiting in all, so that
-	// one which forgets a device silences nobody.
-	maxHold = time.Minute
 )
 
 // An attempt is one row in memory, on its way to its settlement.
@@ -50,6 +46,9 @@ func (a *attempt) work() {
 		return
 	}
 	a.sleep(time.Duration(a.run.due(a.at, a.Try) - a.run.now()))
+	if a.spared() {
+		return
+	}
 	if a.Tries == 0 && a.run.Rate != nil {
 		a.sleep(a.run.limiter.Reserve().Delay())
 	}
@@ -75,6 +74,9 @@ func (a *attempt) work() {
 			return
 		}
 		a.sleep(wait)
+		if a.spared() {
+			return
+		}
 	}
 	a.run.cutOff.Store(true)
 }
@@ -273,15 +275,8 @@ func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	default:
 		ttl = max(ttl, time.Second) // less would be written as 0, which means something else
 	}
-	var reach Reach
-	if b.Push != PushAlways {
-		reach = e.Presence.Reached(a.row.ID, b.ID)
-	}
-	if reach.Spared {
+	if a.reach().Spared { // while it stood in line
 		return a.settle(suppressed, "")
-	}
-	if wait := a.hold(reach); wait > 0 {
-		return wait, false
 	}
 	if !b.edition.ask(a.row) {
 		return 0, false // another broadcast with its topic was quicker
@@ -409,17 +404,6 @@ func (a *attempt) expire(why string) (time.Duration, bool) {
 func backoff(n int) time.Duration {
 	ceiling := min(time.Second<<min(n-1, 9), 5*time.Minute)
 	return rand.N(ceiling) + time.Millisecond
-}
-
-// hold is how long Presence keeps the row waiting now. It fails open: a row is
-// rung rather than held for too long or past its deadline.
-func (a *attempt) hold(r Reach) time.Duration {
-	wait := min(time.Until(r.Hold), maxHold-a.Held)
-	if wait <= 0 || wait >= time.Until(a.run.deadline) {
-		return 0
-	}
-	a.Held += wait
-	return wait
 }
 
 // refresh reads the row again if what we know of it is older than age, and

@@ -31,23 +31,6 @@ type Sender interface {
 	Size(m belfry.PushMessage) (int, error)
 }
 
-// A Presence knows which devices look at a page of ours right now.
-type Presence interface {
-	// Reached says whether the message reached the device another way. It is
-	// asked before each attempt, must not block, and fails open: in doubt, Ring.
-	Reached(device, message string) Reach
-}
-
-// A Reach is what to do with a device. The zero value means ring it.
-type Reach struct {
-	Spared bool      // it has the message already: count it as suppressed
-	Hold   time.Time // ask again then, within a minute in all and before the deadline; zero means do not wait
-}
-
-type nobody struct{}
-
-func (nobody) Reached(string, string) Reach { return Reach{} }
-
 // Config says what an Engine works with. Journal, Audience and Sender are required.
 type Config struct {
 	Journal  Journal

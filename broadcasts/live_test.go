@@ -53,11 +53,11 @@ func withBoard(p *board) func(*broadcasts.Config) {
 func TestPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &board{}
-		b := newBell(t, withBoard(p), withPages(&pages{reach: map[string]func() broadcasts.Reach{fmt.Sprintf("%026d", 1): func() broadcasts.Reach {
+		b := newBell(t, withBoard(p), withPages(&pages{reach: map[string]func() belfry.Reach{fmt.Sprintf("%026d", 1): func() belfry.Reach {
 			if p.asked == 0 {
 				t.Error("a device is rung before pages are told")
 			}
-			return broadcasts.Reach{}
+			return belfry.Reach{}
 		}}}))
 		b.people.join(3, "push.example", "news")
 		news := belfry.Audience{Channels: []string{"news"}}

@@ -46,10 +46,11 @@ type pager struct {
 	blind  bool            // there is nothing behind them
 	reach  belfry.Position // up to here rows are parked where there is no room for them, since there is for the one here
 
-	mu    sync.Mutex // guards what follows
-	lines map[HostID]*line
-	held  int           // rows in memory
-	awake chan struct{} // holds a token when there may be something to do
+	mu      sync.Mutex // guards what follows
+	lines   map[HostID]*line
+	held    int           // rows in memory that are being worked on
+	holding int           // rows on hold
+	awake   chan struct{} // holds a token when there may be something to do
 }
 
 // A line is what is open of one push service.
@@ -59,6 +60,8 @@ type line struct {
 	parked int                      // rows in the journal alone
 	due    int64                    // when the first of these may have its turn, by the run's clock
 	known  map[belfry.Position]bool // rows in memory, and those that left it of which the journal does not know yet
+
+	holds []hold // rows that wait for a page's word, the first to be released first
 
 	working int        // rows that a worker has, but for those that wait for what is no place in their lane
 	ready   []*attempt // rows in memory that wait for a worker to have done with another
@@ -104,7 +107,7 @@ func (p *pager) busy(host HostID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.lines[host]
-	return l != nil && l.held+l.parked > 0
+	return l != nil && l.held+l.parked+len(l.holds) > 0
 }
 
 // hungry reports whether a line has room for enough rows to be worth reading.
@@ -117,12 +120,13 @@ func (p *pager) hungry(l *line) bool {
 func (p *pager) page() error {
 	p.fed = time.Now()
 	for {
+		released := p.release()
 		refilled, err := p.refill()
 		if err != nil {
 			return err
 		}
 		advanced, err := p.advance()
-		if err != nil || !refilled && !advanced && !p.wait() || p.run.stop.Err() != nil {
+		if err != nil || !released && !refilled && !advanced && !p.wait() || p.run.stop.Err() != nil {
 			return err
 		}
 	}
@@ -138,7 +142,7 @@ func (p *pager) unfinished() bool {
 			return true
 		}
 	}
-	return !p.done
+	return !p.done || p.holding > 0
 }
 
 // advance reads the next rows of the audience while any push service has room,
@@ -429,14 +433,17 @@ func (p *pager) wait() bool {
 	return true
 }
 
-// next returns when the next parked row is due for which there is room, and
-// whether no row will ever be.
+// next returns when the next row is due that is parked or on hold and for which
+// there is room, and whether no row will ever be.
 func (p *pager) next() (due int64, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	due, over = never, p.done && p.held == 0
 	for _, l := range p.lines {
-		if l.parked > 0 && p.hungry(l) {
+		if !p.hungry(l) {
+			continue
+		}
+		if due = min(due, l.released()); l.parked > 0 {
 			due = min(due, l.due)
 		}
 	}

@@ -97,7 +97,7 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 		defer cancel()
 		hub.Close(ctx)
 	})
-	engine := must(broadcasts.New(t.Context(), broadcasts.Config{Live: h.events, Journal: journal, Audience: h.store, Sender: out, Origins: []string{site}, Caller: caller, Log: log}))
+	engine := must(broadcasts.New(t.Context(), broadcasts.Config{Live: h.events, Presence: hub, Journal: journal, Audience: h.store, Sender: out, Origins: []string{site}, Caller: caller, Log: log}))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

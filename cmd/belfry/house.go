@@ -181,7 +181,7 @@ func (h *house) join(ctx context.Context) (err error) {
 	meter.registry.MustRegister(liveCollector{h.live})
 	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: meteredJournal{h.journal, meter}, Audience: h.subscriptions,
 		Sender: meteredSender{h.sender, meter, h.cfg.PushHosts}, Origins: origins,
-		Live: h.events, Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
+		Live: h.events, Presence: h.live, Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
 		return err
 	}
 	if h.tokens, err = tokens.New(h.file, h.log); err != nil {
