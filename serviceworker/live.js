@@ -24,8 +24,8 @@ const ANSWER = 10 * SECOND; // for an answer of the server
 const LONGEST_LINE = 1 << 20; // characters; the server's events are far shorter
 
 const TAKEOVER = 2 * SECOND; // for a leader to answer before it is replaced
-const ACKS = 250; // ms in which acknowledgements are gathered
 const MOST_ACKS = 50; // at a time
+const REPEAT = 30 * SECOND; // until the server is told again that somebody looks, at the next ping: it believes that for 90 s
 const MOST_GIVEN = 2000; // ids of events that a page remembers
 const REMEMBER = 24 * 3600 * SECOND; // which way worked
 
@@ -177,7 +177,7 @@ async function refusal(answer) {
   return { event: 'end', reason: text(parse(await answer.text()).detail) || `the server answered ${answer.status}` };
 }
 
-/** One use of one way. @typedef {{ way: string, hangUp: () => void, begun: boolean, conn: string, ping: number, channels: string[], bound: boolean }} Call */
+/** One use of one way. @typedef {{ way: string, hangUp: () => void, begun: boolean, conn: string, ping: number, channels: string[], bound: string | null }} Call bound is whose it is to the server: a device's id, empty for a stranger's, null before that is known */
 
 /**
  * A Line keeps up the connection to the server, by whichever way gets through. It
@@ -199,7 +199,9 @@ class Line {
   #heard = 0; // when, from the server; or when it was dialled
   #woke = -Infinity;
   #closed = false;
-  /** @type {string[]} */ #acks = [];
+  /** @type {string[]} ids that the server is still to be told */ #acks = [];
+  #acknowledging = false;
+  #seen = 0; // when the server was last told whether somebody looks
   /** @type {Promise<unknown>} */ #turn = Promise.resolve();
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */ #timers = {};
 
@@ -250,24 +252,42 @@ class Line {
     const turned = visible !== this.#visible;
     this.#visible = visible;
     this.#retune();
-    if (turned && this.#call?.bound) this.#order({ visible });
+    if (turned && this.#call?.bound) this.#look();
   }
 
   /** @param {string} id of a message that somebody has before them */
   ack(id) {
-    if (!this.#call?.bound) return;
-    this.#acks.push(id);
-    this.#after('ack', ACKS, () => {
-      while (this.#acks.length > 0) this.#order({ ack: this.#acks.splice(0, MOST_ACKS) });
-    });
+    if (!this.#call?.conn || this.#call.bound === '') return;
+    if (this.#acks.push(id) > MOST_GIVEN) this.#acks.shift();
+    this.#acknowledge();
+  }
+
+  /**
+   * Tells the server at once, since it waits 3 s with its push; what comes
+   * meanwhile goes together. No timer: those of a tab in the background are late.
+   */
+  async #acknowledge() {
+    if (this.#acknowledging) return;
+    this.#acknowledging = true;
+    while (this.#call?.bound && this.#acks.length > 0) await this.#order(() => ({ ack: this.#acks.splice(0, MOST_ACKS) }));
+    this.#acknowledging = false;
+  }
+
+  /** Tells the server whether somebody looks. @param {Record<string, unknown>} [more] */
+  async #look(more) {
+    const told = await this.#order({ ...more, visible: this.#visible });
+    if (told) this.#seen = Date.now();
+    return told;
   }
 
   /** Tells the server which registered browser this is. */
   async bind() {
     const call = this.#call;
     const device = await this.#device().catch(() => null);
-    if (!call?.conn || call.bound || !device || call !== this.#call) return;
-    call.bound = await this.#order({ device, visible: this.#visible });
+    if (!call?.conn || call !== this.#call || device && call.bound === device.id) return;
+    call.bound = device && (await this.#look({ device })) ? device.id : '';
+    if (!call.bound) this.#acks = [];
+    this.#acknowledge();
   }
 
   #next() {
@@ -279,7 +299,7 @@ class Line {
   /** @param {string} way */
   #try(way) {
     /** @type {Call} */
-    const call = { way, hangUp: () => {}, begun: false, conn: '', ping: PING, channels: this.#channels, bound: false };
+    const call = { way, hangUp: () => {}, begun: false, conn: '', ping: PING, channels: this.#channels, bound: null };
     this.#calls.set(way, call);
     try {
       call.hangUp = WAYS[way](this.#page, this.#server, { channels: this.#channels, cursor: this.cursor }, (said) => {
@@ -339,6 +359,7 @@ class Line {
     if (said.event === 'ping') this.#tries = 0; // it has lasted
     if (text(said.cursor)) this.cursor = text(said.cursor);
     this.#tell(said);
+    if (said.event === 'ping' && this.#visible && this.#call?.bound && Date.now() - this.#seen >= REPEAT) this.#look();
   }
 
   /**
@@ -434,7 +455,7 @@ class Line {
   /**
    * One order after another: two that cross would leave the wrong channels.
    *
-   * @param {Record<string, unknown>} order
+   * @param {Record<string, unknown> | (() => Record<string, unknown>)} order may be made when it is its turn
    * @returns {Promise<boolean>}
    */
   #order(order) {
@@ -445,7 +466,7 @@ class Line {
       const timer = setTimeout(() => hangUp.abort(), ANSWER);
       try {
         const answer = await this.#page.fetch(`${this.#server}/v1/connections/${call.conn}`, {
-          method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(order),
+          method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(typeof order === 'function' ? order() : order),
           cache: 'no-store', credentials: 'omit', redirect: 'error', signal: hangUp.signal,
         });
         return answer.ok;

@@ -758,7 +758,7 @@ test('a registered browser says who it is, whether it is looked at, and what it 
   await pass(t, 500);
   const orders = tower.orders.slice(1).map(({ order }) => order).filter((order) => !order.subscribe);
   assert.deepEqual(orders.slice(0, 3), [{ ack: ['m2'] }, { visible: false }, { visible: true }]);
-  assert.deepEqual(orders.slice(3).map(({ ack }) => ack.length), [50, 10]);
+  assert.deepEqual(orders.slice(3).map(({ ack }) => ack.length), [50, 10], 'what comes at once goes together');
   assert.deepEqual([page.shown.length, page.shown[0], other.shown], [60, 'm4', ['m2']], 'what nobody looked at was not seen');
 });
 
@@ -775,6 +775,65 @@ test('a browser that registers while it listens says so then; a stranger says no
   page.target.dispatchEvent(new Event('state'));
   await settled();
   assert.deepEqual(tower.orders.map(({ order }) => order), [{ device: page.device, visible: true }]);
+  page.device = { id: 'd2', secret: 's' }; // it left, and came anew
+  page.target.dispatchEvent(new Event('state'));
+  await settled();
+  tower.last.say(message(2));
+  await settled();
+  assert.deepEqual(tower.orders.slice(1).map(({ order }) => order), [{ device: page.device, visible: true }, { ack: ['m2'] }]);
+  page.device = null;
+  page.target.dispatchEvent(new Event('state'));
+  await settled();
+  tower.last.say(message(3));
+  await settled();
+  assert.equal(tower.orders.length, 3, 'whoever left acknowledges nothing');
+});
+
+test('what is heard before the server knows who it is, is acknowledged then', async (t) => {
+  const home = household(t);
+  const page = home.page(home.open(), { device: { id: 'd1', secret: 's' } });
+  let knows = () => {};
+  const fetch = page.tab.fetch;
+  page.tab.fetch = async (input, init) => {
+    if (JSON.parse(init.body).device) await new Promise((/** @type {(value?: unknown) => void} */ resolve) => { knows = resolve; });
+    return fetch(input, init);
+  };
+  page.listen('news');
+  await settled();
+  home.tower.last.hello();
+  await settled();
+  for (const n of [1, 2]) home.tower.last.say(message(n));
+  await settled();
+  assert.deepEqual(home.tower.orders, []);
+  knows();
+  await settled();
+  assert.deepEqual(home.tower.orders.map(({ order }) => order), [{ device: page.device, visible: true }, { ack: ['m1', 'm2'] }]);
+});
+
+test('while somebody looks, the server hears so once a minute at least, and only then', async (t) => {
+  const { tower, page } = await streaming(t, { device: { id: 'd1', secret: 's' } });
+  /** Pings as the server sends them. @param {number} n @returns {Promise<number[]>} when it was told, in seconds */
+  const pings = async (n) => {
+    tower.orders.length = 0;
+    const told = [];
+    for (let i = 1; i <= n; i++) {
+      await pass(t, (20 + (10 * i) % 11) * SECOND);
+      tower.last.say({ event: 'ping', cursor: `e.${i}` });
+      await settled();
+      for (const { order } of tower.orders.splice(0)) {
+        assert.deepEqual(order, { visible: true });
+        told.push(Date.now() / SECOND);
+      }
+    }
+    return told;
+  };
+  const began = Date.now() / SECOND;
+  const told = await pings(20);
+  const gaps = told.map((at, i) => at - (told[i - 1] ?? began));
+  assert.ok(told.length >= 8 && Math.max(...gaps) <= 62, `told after ${gaps}`); // at a clock of which a step is 0.1 s
+  page.tab.turn('hidden');
+  await settled();
+  assert.deepEqual(await pings(5), []);
 });
 
 test('a device that the server does not know acknowledges nothing, and hears all', async (t) => {
