@@ -7,6 +7,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/belfry-push/belfry/internal/process"
 	"github.com/belfry-push/belfry/sender/pushtest"
@@ -130,13 +134,54 @@ func (s *Server) Ask(ctx context.Context, t *testing.T, result any, args ...stri
 // service accepts it for all of them, who are want.
 func (s *Server) Send(ctx context.Context, t *testing.T, want int, title, body string, more ...string) {
 	t.Helper()
+	s.send(ctx, t, counts{Targets: want, Accepted: want}, title, body, more...)
+}
+
+// Spare sends to one who listens to the channel news, and demands that no push
+// is needed for that.
+func (s *Server) Spare(ctx context.Context, t *testing.T, title, body string) {
+	t.Helper()
+	s.send(ctx, t, counts{Targets: 1, Suppressed: 1}, title, body)
+}
+
+type counts struct{ Targets, Accepted, Suppressed int }
+
+func (s *Server) send(ctx context.Context, t *testing.T, want counts, title, body string, more ...string) {
+	t.Helper()
 	var sent struct {
 		State  string `json:"state"`
-		Counts struct{ Targets, Accepted int }
+		Counts counts
 	}
 	s.Ask(ctx, t, &sent, append([]string{"send", "--channel", "news", "--title", title, "--body", body, "--url", "/?from=" + title}, more...)...)
-	if sent.State != "done" || sent.Counts.Targets != want || sent.Counts.Accepted != want {
-		t.Fatalf("belfry send %s: %+v, want %d accepted", title, sent, want)
+	if sent.State != "done" || sent.Counts != want {
+		t.Fatalf("belfry send %s: %+v, want %+v", title, sent, want)
+	}
+}
+
+// Looked waits until a page of a registered browser has told the server that
+// somebody looks at it.
+func (s *Server) Looked(ctx context.Context, t *testing.T) {
+	t.Helper()
+	socket := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.data, "belfry.sock"))
+	}}}
+	for every := time.NewTicker(20 * time.Millisecond); ; <-every.C {
+		req, err := http.NewRequestWithContext(ctx, "GET", "http://belfry/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := socket.Do(req)
+		if err != nil {
+			t.Fatalf("nobody looks: %v", err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "\nbelfry_live_visible 1\n") {
+			return
+		}
 	}
 }
 

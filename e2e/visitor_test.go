@@ -13,8 +13,9 @@ import (
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
 
-// A visitor registers, is rung, goes home and is rung there, comes back by a
-// click on what was shown, and leaves. Whatever breaks in this chain, nobody
+// A visitor registers, reads what comes on the page without being rung for it, is
+// rung all the same where the operator wants that, goes home and is rung there,
+// comes back by a click on what was shown, and leaves. Whatever breaks in this chain, nobody
 // hears from the site any more, or somebody who left still does.
 func TestVisitor(t *testing.T) {
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
@@ -39,7 +40,14 @@ func TestVisitor(t *testing.T) {
 		expect(t, "registered", server.Registered(ctx, t), 1)
 		photograph(ctx, t, browser)
 
-		server.Send(ctx, t, 1, "Hello", "The page is open.")
+		server.Looked(ctx, t)
+		server.Spare(ctx, t, "Seen", "It is before you.")
+		hears(ctx, t, browser, "Seen: It is before you.")
+		desktop.Quiet(t)
+		expect(t, "rung for what is on the page", len(push.Received()), 0)
+		act("not rung for what the page shows")
+
+		server.Send(ctx, t, 1, "Hello", "The page is open.", "--push", "always")
 		shown := shows(ctx, t, desktop, "Hello", "The page is open.")
 		handled(ctx, t, browser, 1)
 		act("rung with the page open")
@@ -65,7 +73,7 @@ func TestVisitor(t *testing.T) {
 		browser.Lands(ctx, t, server.Page()+"?from=Again")
 		act("came back by a click on the notification")
 
-		server.Send(ctx, t, 1, "Offer", "With a button.", "--action", "look|Look|/?button=look")
+		server.Send(ctx, t, 1, "Offer", "With a button.", "--action", "look|Look|/?button=look", "--push", "always")
 		shown = shows(ctx, t, desktop, "Offer", "With a button.")
 		handled(ctx, t, browser, 3)
 		desktop.Press(t, shown, "Look")
