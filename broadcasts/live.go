@@ -21,7 +21,7 @@ type Live interface {
 type Push string
 
 const (
-	PushAuto   Push = "auto"   // unless a Presence knows better
+	PushAuto   Push = "auto"   // but for those of whom a Presence says that they have it
 	PushAlways Push = "always" // whatever a Presence knows
 	PushNever  Push = "never"  // no device: it is live only, and has no targets
 )

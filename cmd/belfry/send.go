@@ -76,7 +76,7 @@ Exits with 3 when the broadcast ended with failures, and with 4 when it was canc
 	f.DurationVar(&s.late, "max-lateness", 0, "with --at: if the server is down then, start no more than this `duration` late (default: before the message has outlived its ttl)")
 	f.IntVar(&s.rate, "rate", 0, "begin with no more than `N` subscribers a second, over all push services")
 	f.StringVar(&s.canary, "canary", "", "ring this `part` first, such as 1% or 500 subscribers, and wait for `belfry broadcasts resume`")
-	f.StringVar(&s.push, "push", "", "ring devices besides telling pages that are open: `when` is auto, always or never (default auto)")
+	f.StringVar(&s.push, "push", "", "ring devices besides telling pages that are open: `when` is auto, which spares devices whose page shows the message, always or never (default auto)")
 	f.StringVar(&s.key, "idempotency-key", "", "launch once: asking again with this `key` within a day shows what the first launch made")
 	f.BoolVar(&s.dryRun, "dry-run", false, "say what would be sent, to how many and for how long, and send nothing")
 	f.BoolVar(&s.detach, "detach", false, "print the id and do not wait")
