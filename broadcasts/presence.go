@@ -89,9 +89,7 @@ func (p *pager) hold(a *attempt, wait time.Duration) bool {
 		i--
 	}
 	l.holds = slices.Insert(l.holds, i, h)
-	if p.holding++; i == 0 {
-		p.wake()
-	}
+	p.holding++ // the pager hears of it when the row leaves its place
 	return true
 }
 

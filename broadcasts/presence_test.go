@@ -129,6 +129,27 @@ func TestSparedBetweenTries(t *testing.T) {
 	})
 }
 
+// And it is waited for then.
+func TestHoldBetweenTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pages{reach: map[string]func() belfry.Reach{}}
+		b := newBell(t, withPages(p))
+		id := b.people.join(1, "push.example")[0]
+		start := time.Now()
+		p.reach[id] = func() (r belfry.Reach) {
+			if len(b.post.to(id)) == 1 {
+				r.Hold = start.Add(3 * time.Second)
+			}
+			return r
+		}
+		b.post.script(id, belfry.Outcome{Verdict: belfry.Later, RetryAfter: 500 * time.Millisecond}, accepted)
+		last := b.end(b.hello(time.Hour).ID)
+		if sent := b.post.to(id); last.Counts.Accepted != 1 || len(sent) != 2 || sent[1].at.Sub(start) != 3*time.Second {
+			t.Errorf("%+v, %d attempts", last.Counts, len(sent))
+		}
+	})
+}
+
 // Windows are what devices have open: they hear what is published, and may
 // acknowledge it. Whoever looks at one is waited for, for 3 s; unless it is urgent.
 type windows struct {

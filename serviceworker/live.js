@@ -286,7 +286,6 @@ class Line {
     const device = await this.#device().catch(() => null);
     if (!call?.conn || call !== this.#call || device && call.bound === device.id) return;
     call.bound = device && (await this.#look({ device })) ? device.id : '';
-    if (!call.bound) this.#acks = [];
     this.#acknowledge();
   }
 
