@@ -121,6 +121,7 @@ const MaxChannels = 100
 var channelName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 
 // CheckChannels returns names sorted and each once, or says which one is wrong.
+// Who may hear a private one is not its question.
 func CheckChannels(names []string) ([]string, error) {
 	if len(names) > MaxChannels {
 		return nil, Invalid("channels", "channels", fmt.Sprintf("at most %d channels, not %d", MaxChannels, len(names)))
@@ -130,11 +131,6 @@ func CheckChannels(names []string) ([]string, error) {
 			return nil, &Error{Kind: ErrInvalid, Code: "channel", Where: "channels",
 				Text: fmt.Sprintf("%s is not a channel name", quote(name)),
 				Hint: "a channel is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, beginning with a letter or digit"}
-		}
-		if strings.HasPrefix(name, PrivatePrefix) {
-			return nil, &Error{Kind: ErrInvalid, Code: "private-channel", Where: "channels",
-				Text: fmt.Sprintf("%s is a private channel, and this server cannot check who a user is", quote(name)),
-				Hint: "choose a name that does not begin with " + PrivatePrefix}
 		}
 	}
 	names = slices.Clone(names)

@@ -128,13 +128,6 @@ func TestCheckChannels(t *testing.T) {
 			t.Errorf("%q: %q at %q, hint %q", name, e.Text, e.Where, e.Hint)
 		}
 	}
-	_, err = belfry.CheckChannels([]string{"private-me"})
-	if e := told(t, err, belfry.ErrInvalid, "private-channel"); !strings.Contains(e.Text, "private-me") || e.Hint == "" {
-		t.Errorf("%v, hint %q", err, e.Hint)
-	}
-	if _, err := belfry.CheckChannels([]string{"privateers"}); err != nil {
-		t.Error(err)
-	}
 	many := make([]string, belfry.MaxChannels)
 	for i := range many {
 		many[i] = fmt.Sprint("c", i)
@@ -208,7 +201,6 @@ func TestAudienceCheck(t *testing.T) {
 		{belfry.Audience{Users: []string{"a\nb"}}, "user", "audience.users"},
 		{belfry.Audience{Subscriptions: []string{"x"}}, "audience", "audience.subscriptions"},
 		{belfry.Audience{Channels: []string{"No"}}, "channel", "audience.channels"},
-		{belfry.Audience{Channels: []string{"private-x"}}, "private-channel", "audience.channels"},
 	} {
 		_, err := tt.a.Check()
 		if e := told(t, err, belfry.ErrInvalid, tt.code); e.Where != tt.where {

@@ -104,7 +104,7 @@ func TestLaunchRefused(t *testing.T) {
 		{"no title", belfry.Message{}, everybody, belfry.ErrInvalid, "message.title"},
 		{"link to a stranger", belfry.Message{Title: "T", URL: "https://evil.example/"}, everybody, belfry.ErrInvalid, "message.url"},
 		{"no audience", hello(0), belfry.Audience{}, belfry.ErrInvalid, "audience"},
-		{"private channel", hello(0), belfry.Audience{Channels: []string{"private-x"}}, belfry.ErrInvalid, "audience.channels"},
+		{"no channel", hello(0), belfry.Audience{Channels: []string{"News"}}, belfry.ErrInvalid, "audience.channels"},
 		{"3994 octets", body(3994 - frame), everybody, belfry.ErrTooLarge, "3994"},
 		{"5000 octets", body(5000 - frame), everybody, belfry.ErrTooLarge, "5000"},
 	} {

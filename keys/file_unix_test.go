@@ -5,6 +5,7 @@ package keys_test
 import (
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -77,5 +78,21 @@ func TestOpenWebhookRefusesAFileThatOthersCanRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err := keys.OpenWebhook(path)
+	told(t, err, belfry.ErrNotUsable, "key-file")
+}
+
+// Who can read the secret can hear what is for any user.
+func TestOpenUserKeyRefusesAFileThatOthersCanRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "user.key")
+	if _, _, err := keys.OpenUserKey(path); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("a new file has mode %v: %v", info.Mode(), err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := keys.OpenUserKey(path)
 	told(t, err, belfry.ErrNotUsable, "key-file")
 }

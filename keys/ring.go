@@ -1,6 +1,7 @@
 // Package keys is the VAPID key ring: it makes, keeps, imports and rotates the
 // key pairs that say who rings (RFC 8292), and signs the tokens that push
-// services ask for.
+// services ask for. Beside it are the secrets that callbacks and user tokens are
+// signed with.
 //
 // The keys live in one file of their own, never in the database, so that a copy
 // of the database rings nobody (SEC-21). A key that left the ring would take

@@ -53,6 +53,8 @@ type conn struct {
 	ping    time.Duration // when it is told how far the log is; since the hub began
 	end     time.Duration // when it is sent away
 	why     Reason        // and why
+	until   time.Duration // when the proof of its user expires
+	notice  time.Duration // when it is told so
 	device  string
 	visible bool          // as it said last
 	seen    time.Duration // until when somebody looks at it, as far as we know
@@ -125,7 +127,11 @@ func (c *conn) reset(from string, r reset) []byte {
 func (c *conn) catchUp(to Carrier) error {
 	log := c.shard.hub.log
 	for !c.attach() {
-		s, err := log.read(c.upTo, c.shard.heard(c), perPage)
+		groups, proven := c.shard.heard(c)
+		if !proven {
+			return c.farewell(to)
+		}
+		s, err := log.read(c.upTo, groups, perPage)
 		if err != nil {
 			return err
 		}

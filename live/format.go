@@ -97,6 +97,11 @@ func newReset(g Gap, requested string, b bounds) reset {
 // maxRequested bounds what is said back of a cursor, in octets.
 const maxRequested = 64
 
+// expiring says that the stream ends unless a fresh proof comes.
+type expiring struct {
+	Left int `json:"left"` // seconds
+}
+
 // A Reason is why a stream is ended by the server.
 type Reason string
 
@@ -105,6 +110,7 @@ const (
 	MaxAge Reason = "max_age" // streams end now and then, so that a restart is nothing new
 	Slow   Reason = "slow"    // it does not read
 	Quota  Reason = "quota"   // too many are open
+	Auth   Reason = "auth"    // the proof of who listens has expired, or was none
 )
 
 // bye is the last of a stream.

@@ -31,6 +31,8 @@ const (
 	// maxAge bounds a stream: it ends after 80 to 100 % of this, so that rights are
 	// looked at again and a restart is nothing new to a page (BR-66, SEC-47).
 	maxAge = 600 * time.Second
+	// noticeBefore is how long before its proof expires a page is told of it.
+	noticeBefore = 60 * time.Second
 	// writeWithin is how long one write to one page may take (SEC-45).
 	writeWithin = 5 * time.Second
 	// maxWaiting and maxFrames bound what waits for a page that reads slowly (REL-12).
@@ -74,6 +76,7 @@ type Hub struct {
 type Listener struct {
 	Channels []string
 	User     string       // empty for a stranger
+	Until    time.Time    // when the proof of that expires; zero means never
 	From     netip.Prefix // whose share of connections it takes
 }
 
@@ -148,6 +151,7 @@ var (
 	ErrDraining = errors.New("live: the server stops")
 	ErrCrowded  = errors.New("live: too many listen")
 	ErrTooMany  = errors.New("live: too many of one address or user listen")
+	ErrUnproven = errors.New("live: nobody has proved who listens")
 )
 
 // Refused is the whole stream of a page that cannot be let in and that has no
@@ -155,8 +159,11 @@ var (
 // everything but 200 (BR-64).
 func Refused(f Format, why error) []byte {
 	reason := Quota
-	if errors.Is(why, ErrDraining) {
+	switch {
+	case errors.Is(why, ErrDraining):
 		reason = Drain
+	case errors.Is(why, ErrUnproven):
+		reason = Auth
 	}
 	return f.control(goodbye(reason))
 }
@@ -170,7 +177,11 @@ func (h *Hub) admit(l Listener, f Format) (*conn, error) {
 		return nil, err
 	}
 	id := newID()
-	return &conn{id: id, shard: h.shards[id[0]%shards], format: f, groups: l.groups(), from: l.From, user: l.User}, nil
+	c := &conn{id: id, shard: h.shards[id[0]%shards], format: f, groups: l.groups(), from: l.From, user: l.User, until: never, notice: never}
+	if !l.Until.IsZero() {
+		c.prove(l.Until)
+	}
+	return c, nil
 }
 
 // Room reports why a listener would not be let in, if it would not.
@@ -229,8 +240,10 @@ type object []byte
 
 func (o object) MarshalJSON() ([]byte, error) { return o, nil }
 
-// Poll answers what a listener missed since cursor, or waits for something to come.
+// Poll answers what a listener missed since cursor, or waits for something to come,
+// until ctx ends: no later than the listener's proof does.
 func (h *Hub) Poll(ctx context.Context, l Listener, cursor string) (Answer, error) {
+	l.Until = time.Time{}
 	c, err := h.admit(l, Objects)
 	if err != nil {
 		return Answer{}, err
@@ -285,6 +298,7 @@ type Order struct {
 	Visible                *bool    // whether somebody looks at the page
 	Device                 string   // which registered browser it is; web has seen its secret
 	Ack                    []string // messages that the page has shown to somebody who looks at it
+	Proof                  *Proof   // a fresh one, so that the stream goes on
 }
 
 // Obey does what the holder of a connection wants. Whoever knows the id is its holder.

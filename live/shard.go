@@ -87,10 +87,17 @@ func (s *shard) tick() {
 	for _, c := range s.conns {
 		switch {
 		case !c.hears:
+		case c.expired(now):
+			if c.finish(Auth) {
+				s.remove(c)
+			}
 		case now >= c.end:
 			if c.finish(c.why) {
 				s.remove(c)
 			}
+		case now >= c.notice:
+			c.notice = never
+			s.hand(c, c.format.control(control{name: "auth", members: expiring{int((c.until - now + time.Second/2) / time.Second)}}))
 		case now >= c.ping:
 			if ping[c.format] == nil {
 				ping[c.format] = c.format.control(control{name: "ping", cursor: cursorAt(s.hub.log.epoch, s.at)})
@@ -113,11 +120,11 @@ func (s *shard) introduce(c *conn) {
 	s.conns[c.id] = c
 }
 
-// heard is what a connection is to hear.
-func (s *shard) heard(c *conn) []group {
+// heard is what a connection is to hear, and whether its user still may.
+func (s *shard) heard(c *conn) (all []group, proven bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(c.groups)
+	return slices.Clone(c.groups), !c.expired(s.hub.now())
 }
 
 // add lets a connection that has everything up to c.upTo hear what follows. It
@@ -215,6 +222,12 @@ func (s *shard) obey(id ID, o Order) error {
 	}
 	if len(c.groups)-besides+len(o.Subscribe) > belfry.MaxChannels {
 		return belfry.Invalid("channels", "subscribe", fmt.Sprintf("at most %d channels, with those it has", belfry.MaxChannels))
+	}
+	if err := c.accepts(o); err != nil {
+		return err
+	}
+	if o.Proof != nil {
+		c.prove(o.Proof.Until)
 	}
 	for _, name := range o.Subscribe {
 		if g := channelGroup(name); !slices.Contains(c.groups, g) {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -94,6 +96,9 @@ func (t tables) checkDevices(old, now *belfry.Subscription) error {
 func refreshed(old, with belfry.Subscription) belfry.Subscription {
 	row := old
 	row.P256dh, row.Auth, row.Expires = with.P256dh, with.Auth, with.Expires
+	if with.User != "" {
+		row.Channels = inherited(old, with.User)
+	}
 	if with.Channels != nil {
 		row.Channels = with.Channels
 	}
@@ -106,6 +111,15 @@ func refreshed(old, with belfry.Subscription) belfry.Subscription {
 		}
 	}
 	return row
+}
+
+// inherited is the channels that a browser keeps when somebody else uses it: none
+// that were opened for the one before.
+func inherited(old belfry.Subscription, user string) []string {
+	if old.User == "" || old.User == user {
+		return old.Channels
+	}
+	return slices.DeleteFunc(slices.Clone(old.Channels), func(name string) bool { return strings.HasPrefix(name, belfry.PrivatePrefix) })
 }
 
 // checked returns sub in the form in which it is kept. It stands guard over
@@ -167,7 +181,8 @@ func (s *Store) ByEndpoint(ctx context.Context, e belfry.Endpoint) (belfry.Subsc
 	return row, wrap("by endpoint", err)
 }
 
-// A Change is what Update does to a row. What is nil stays as it is.
+// A Change is what Update does to a row. What is nil stays as it is, but for
+// private channels where the user changes.
 type Change struct {
 	Subscription *belfry.Subscription // endpoint, keys and expiry as PushSubscription.Check gives them; the rest of it is not looked at
 	KeyID        *string
@@ -216,6 +231,9 @@ func (s *Store) Update(ctx context.Context, id string, c Change) (belfry.Subscri
 func (c Change) apply(row belfry.Subscription) belfry.Subscription {
 	if p := c.Subscription; p != nil {
 		row.Endpoint, row.P256dh, row.Auth, row.Expires = p.Endpoint, p.P256dh, p.Auth, p.Expires
+	}
+	if c.User != nil {
+		row.Channels = inherited(row, *c.User)
 	}
 	set(&row.KeyID, c.KeyID)
 	set(&row.Channels, c.Channels)

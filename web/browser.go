@@ -29,7 +29,7 @@ func (s *Server) cors(c *gin.Context) {
 		return
 	}
 	c.Header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE")
-	c.Header("Access-Control-Allow-Headers", "authorization, content-type, last-event-id")
+	c.Header("Access-Control-Allow-Headers", "authorization, content-type, last-event-id, belfry-user")
 	c.Header("Access-Control-Max-Age", "600") // SEC-33: at most ten minutes, so that a change of the list is soon felt
 	c.AbortWithStatus(http.StatusNoContent)
 }

@@ -27,7 +27,7 @@ func TestCORS(t *testing.T) {
 		if got.status != http.StatusNoContent || got.header.Get("Access-Control-Allow-Origin") != origin {
 			t.Errorf("preflight from %s: %d, allows %q", origin, got.status, got.header.Get("Access-Control-Allow-Origin"))
 		}
-		if want := "authorization, content-type, last-event-id"; got.header.Get("Access-Control-Allow-Headers") != want {
+		if want := "authorization, content-type, last-event-id, belfry-user"; got.header.Get("Access-Control-Allow-Headers") != want {
 			t.Errorf("allowed headers %q, want %q", got.header.Get("Access-Control-Allow-Headers"), want)
 		}
 		for _, path := range []string{"/v1/config", "/belfry.js", "/live.js", "/sw.js"} {
@@ -176,7 +176,7 @@ func TestRegistrationRefused(t *testing.T) {
 		{"no subscription", `{"channels":["news"]}`, 400, "subscription"},
 		{"a null subscription", `{"subscription":null}`, 400, "length"},
 		{"an unknown member", `{"subscription":` + good + `,"user_id":"ada"}`, 400, "unknown-member"},
-		{"a user in the body", `{"subscription":` + good + `,"user":"ada"}`, 400, "unknown-member"},
+		{"a user in the body", `{"subscription":` + good + `,"user":"ada"}`, 400, "user"},
 		{"a member twice", `{"subscription":` + good + `,"channels":[],"channels":["x"]}`, 400, "json"},
 		{"something behind", `{"subscription":` + good + `} {}`, 400, "json"},
 		{"bad UTF-8", `{"subscription":` + good + ",\"locale\":\"\xff\"}", 400, "json"},
@@ -185,7 +185,7 @@ func TestRegistrationRefused(t *testing.T) {
 		{"a channel in capitals", `{"subscription":` + good + `,"channels":["News"]}`, 400, "channel"},
 		{"a channel with a line feed", `{"subscription":` + good + `,"channels":["a\nb"]}`, 400, "channel"},
 		{"an empty channel", `{"subscription":` + good + `,"channels":[""]}`, 400, "channel"},
-		{"a private channel", `{"subscription":` + good + `,"channels":["private-ada"]}`, 400, "private-channel"},
+		{"a private channel", `{"subscription":` + good + `,"channels":["private-ada"]}`, 401, "unauthorised"},
 		{"a key of somebody else", `{"subscription":` + good + `,"keyId":"AAAAAAAAAAAA"}`, 409, "unknown-key"},
 		{"a locale", `{"subscription":` + good + `,"locale":"<b>"}`, 400, "locale"},
 		{"a time zone", `{"subscription":` + good + `,"timeZone":"../etc"}`, 400, "time-zone"},

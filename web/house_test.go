@@ -27,7 +27,10 @@ import (
 	"github.com/belfry-push/belfry/webhooks"
 )
 
-const site = "https://shop.example"
+const (
+	site    = "https://shop.example"
+	ringURL = "https://ring.example" // the server's own
+)
 
 // A house is every room that the front door opens onto, for real, with a push
 // service that decrypts what it is sent.
@@ -38,6 +41,7 @@ type house struct {
 	events  *live.Log
 	tokens  *tokens.Store
 	ring    *keys.Ring
+	userKey *keys.UserKey
 	service *pushtest.Service
 	log     *buffer
 	public  *httptest.Server
@@ -83,7 +87,10 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 	h.tokens = must(tokens.New(file, slog.New(slog.DiscardHandler)))
 	h.ring = must(keys.Create(filepath.Join(dir, "vapid.json")))
 	webhook, _, err := keys.OpenWebhook(filepath.Join(dir, "webhook.key"))
-	caller := must(webhooks.New(webhooks.Config{Signer: must(webhook, err)}))
+	must(webhook, err)
+	userKey, _, err := keys.OpenUserKey(filepath.Join(dir, "user.key"))
+	h.userKey = must(userKey, err)
+	caller := must(webhooks.New(webhooks.Config{Signer: webhook}))
 	t.Cleanup(caller.Close)
 	log := slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	out := must(sender.New(sender.Config{Signer: keys.NewSigner(h.ring, "", time.Now), Hosts: h.service.Hosts(), Transport: h.service.Client().Transport}))
@@ -103,7 +110,7 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 		defer cancel()
 		engine.Close(ctx)
 	})
-	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Live: hub, Keys: h.ring, Webhook: webhook, Tokens: h.tokens, Hosts: h.service.Hosts(), Origins: []string{site},
+	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Live: hub, Keys: h.ring, Webhook: webhook, UserKey: h.userKey, Audience: []string{ringURL}, Tokens: h.tokens, Hosts: h.service.Hosts(), Origins: []string{site},
 		Kit: serviceworker.Files, Log: log, Backup: func(w io.Writer) error { _, err := io.WriteString(w, "tar"); return err },
 		Doctor: func(context.Context, bool) (belfry.Checkup, error) { return belfry.Checkup{}, nil }}
 	for _, a := range adjust {

@@ -52,13 +52,14 @@ func (s *Server) exportKey(c *gin.Context) error {
 	return nil
 }
 
-// showWebhook shows the secret that callbacks are signed with, to whoever may open
-// the socket.
-func (s *Server) showWebhook(c *gin.Context) error {
-	s.Log.Info("the secret of callbacks was shown")
-	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, gin.H{"secret": s.Webhook.Reveal()})
-	return nil
+// showSecret shows what others sign or check with, to whoever may open the socket.
+func (s *Server) showSecret(what string, reveal func() string) func(*gin.Context) error {
+	return func(c *gin.Context) error {
+		s.Log.Info("the secret of " + what + " was shown")
+		c.Header("Cache-Control", "no-store")
+		c.JSON(http.StatusOK, gin.H{"secret": reveal()})
+		return nil
+	}
 }
 
 // addKey makes a new current key of an empty object, and imports the pair of a

@@ -16,40 +16,46 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/keys"
 	"github.com/belfry-push/belfry/live"
 )
 
 // maxOrder bounds what a page says to a stream of its own, in octets (SEC-41).
 const maxOrder = 8 << 10
 
-// listener says who listens to what. It is the only place that does. Nobody can
-// prove who they are here: whoever brings a proof is told that it is not
-// understood, and private channels are for nobody.
-func (s *Server) listener(c *gin.Context, channels []string) (live.Listener, error) {
-	if c.GetHeader("Authorization") != "" || c.Query("ticket") != "" {
-		return live.Listener{}, unproven("this server cannot check who a user is", "listen without a token")
-	}
-	for _, name := range channels {
-		if strings.HasPrefix(name, belfry.PrivatePrefix) {
-			return live.Listener{}, unproven(fmt.Sprintf("%.80q is a private channel, and nobody has proved that they may listen", name), "choose a name that does not begin with "+belfry.PrivatePrefix)
-		}
-	}
+// listener says who listens to what, as u or, where that is nil, as a stranger.
+// It is the only place that does.
+func (s *Server) listener(c *gin.Context, u *keys.User, channels []string) (live.Listener, error) {
 	names, err := belfry.CheckChannels(channels)
 	if err != nil {
 		return live.Listener{}, err
 	}
-	from, err := shareOf(cmp.Or(c.ClientIP(), c.RemoteIP()))
-	return live.Listener{Channels: names, From: from}, err
-}
-
-func unproven(text, hint string) error {
-	return &belfry.Error{Kind: belfry.ErrDenied, Code: "unauthorised", Text: text, Hint: hint}
+	if err := mayHear(u, names); err != nil {
+		return live.Listener{}, err
+	}
+	l := live.Listener{Channels: names}
+	if u != nil {
+		l.User, l.Until = u.ID, u.Expires
+	}
+	l.From, err = shareOf(cmp.Or(c.ClientIP(), c.RemoteIP()))
+	return l, err
 }
 
 // events streams to an EventSource. It cannot be told of overload by a status:
-// it would stop for good (BR-64).
+// it would stop for good (BR-64). So it is with a ticket that is no good, since
+// it comes back by itself with the one that it has used.
 func (s *Server) events(c *gin.Context) error {
-	l, err := s.listener(c, c.QueryArray("channel"))
+	u, err := s.user(c)
+	if err != nil {
+		return err
+	}
+	if ticket, given := c.GetQuery("ticket"); given {
+		if u = s.tickets.use(ticket); u == nil {
+			c.Data(http.StatusOK, streamType[live.SSE], live.Refused(live.SSE, live.ErrUnproven))
+			return nil
+		}
+	}
+	l, err := s.listener(c, u, c.QueryArray("channel"))
 	if err != nil {
 		return err
 	}
@@ -70,7 +76,11 @@ func (s *Server) streamEvents(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.listener(c, in.Channels)
+	u, err := s.user(c)
+	if err != nil {
+		return err
+	}
+	l, err := s.listener(c, u, in.Channels)
 	if err != nil {
 		return err
 	}
@@ -169,7 +179,7 @@ func (s *Server) refusal(c *gin.Context, err error) error {
 	case errors.Is(err, live.ErrCrowded):
 		return &belfry.Error{Kind: belfry.ErrBusy, Code: "crowded", Text: "too many pages listen", Hint: hint}
 	case errors.Is(err, live.ErrTooMany):
-		return &belfry.Error{Kind: errTooMany, Code: "too-many", Text: "too many pages listen from this address", Hint: hint}
+		return &belfry.Error{Kind: errTooMany, Code: "too-many", Text: "too many pages listen from this address, or of this user", Hint: hint}
 	}
 	return &belfry.Error{Kind: belfry.ErrBusy, Code: "stopping", Text: "the server is shutting down", Hint: hint}
 }
@@ -185,7 +195,11 @@ func (s *Server) poll(c *gin.Context) error {
 	if err != nil || wait < 0 || wait > maxWait {
 		return belfry.Invalid("wait", "wait", fmt.Sprintf("must be 0 to %d seconds", maxWait))
 	}
-	l, err := s.listener(c, c.QueryArray("channel"))
+	u, err := s.user(c)
+	if err != nil {
+		return err
+	}
+	l, err := s.listener(c, u, c.QueryArray("channel"))
 	if err != nil {
 		return err
 	}
@@ -194,7 +208,11 @@ func (s *Server) poll(c *gin.Context) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), time.Duration(wait)*time.Second)
+	within := time.Duration(wait) * time.Second
+	if u != nil {
+		within = min(within, time.Until(u.Expires))
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), within)
 	defer cancel()
 	answer, err := s.Live.Poll(ctx, l, c.Query("cursor"))
 	if err != nil {
@@ -233,7 +251,11 @@ func (s *Server) order(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.listener(c, in.Subscribe)
+	u, err := s.user(c)
+	if err != nil {
+		return err
+	}
+	l, err := s.listener(c, u, in.Subscribe)
 	if err != nil {
 		return belfry.At("subscribe", err)
 	}
@@ -241,6 +263,9 @@ func (s *Server) order(c *gin.Context) error {
 		return belfry.Invalid("ack", "ack", fmt.Sprintf("must be at most %d message ids", maxAcks))
 	}
 	o := live.Order{Subscribe: l.Channels, Unsubscribe: in.Unsubscribe, Visible: in.Visible, Ack: in.Ack}
+	if u != nil {
+		o.Proof = &live.Proof{User: u.ID, Opens: u.Channels, Until: u.Expires}
+	}
 	if in.Device != nil {
 		secret, err := belfry.ParseDeviceSecret(in.Device.Secret)
 		if err != nil {

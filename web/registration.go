@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/keys"
 	"github.com/belfry-push/belfry/subscriptions"
 )
 
@@ -37,6 +38,7 @@ type registration struct {
 	Channels     *[]string      `json:"channels"`
 	Locale       *string        `json:"locale"`
 	TimeZone     *string        `json:"timeZone"`
+	User         jsontext.Value `json:"user"` // null, once nobody is signed in any more; who somebody is stands in a token
 }
 
 // registered is the answer. Secret is there once, for a row that is new.
@@ -52,6 +54,24 @@ func registeredAs(row belfry.Subscription) registered {
 	return registered{ID: row.ID, Channels: append([]string{}, row.Channels...)}
 }
 
+// somebody is whom a registration is for: who its token names, or nil. What they may
+// not hear they cannot register for either.
+func (s *Server) somebody(c *gin.Context, r registration) (u *keys.User, err error) {
+	if r.User != nil && r.User.Kind() != 'n' {
+		return nil, &belfry.Error{Kind: belfry.ErrInvalid, Code: "user", Where: "user", Text: "can only be null here, which says that nobody is signed in",
+			Hint: "send a user token in " + userHeader}
+	}
+	if token := c.GetHeader(userHeader); token != "" {
+		if u, err = s.proven(token); err != nil {
+			return nil, err
+		}
+	}
+	if r.Channels == nil {
+		return u, nil
+	}
+	return u, mayHear(u, *r.Channels)
+}
+
 // register stores a browser's subscription, or brings a known one up to date
 // for whoever holds its secret.
 func (s *Server) register(c *gin.Context) error {
@@ -65,7 +85,14 @@ func (s *Server) register(c *gin.Context) error {
 	if r.Subscription == nil {
 		return belfry.Invalid("subscription", "subscription", "is missing")
 	}
+	if r.User != nil {
+		return belfry.Invalid("user", "user", "is said of a device that is known, with PUT; who somebody is stands in "+userHeader)
+	}
 	change, err := s.check(c.Request.Context(), r)
+	if err != nil {
+		return err
+	}
+	u, err := s.somebody(c, r)
 	if err != nil {
 		return err
 	}
@@ -83,6 +110,9 @@ func (s *Server) register(c *gin.Context) error {
 	}
 	if change.TimeZone != nil {
 		row.TimeZone = *change.TimeZone
+	}
+	if u != nil {
+		row.User = u.ID
 	}
 	got, err := s.Subscriptions.Register(c.Request.Context(), row, secret)
 	if err != nil {
@@ -113,6 +143,15 @@ func (s *Server) change(c *gin.Context) error {
 	change, err := s.check(c.Request.Context(), r)
 	if err != nil {
 		return err
+	}
+	u, err := s.somebody(c, r)
+	if err != nil {
+		return err
+	}
+	if u != nil {
+		change.User = &u.ID
+	} else if r.User != nil {
+		change.User = new(string)
 	}
 	now := time.Now().UTC()
 	change.Seen = &now

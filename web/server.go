@@ -36,10 +36,12 @@ type Config struct {
 	Live          *live.Hub
 	Keys          *keys.Ring
 	Webhook       *keys.Webhook
+	UserKey       *keys.UserKey
 	Tokens        *tokens.Store
 	Backup        func(io.Writer) error                                           // writes all there is as a tar archive
 	Doctor        func(ctx context.Context, rebuild bool) (belfry.Checkup, error) // looks at all there is
 	Hosts         belfry.PushHosts                                                // push services that a browser may name
+	Audience      []string                                                        // addresses of this server that a user token may be for; where there is none, no token holds
 	Origins       []string                                                        // sites that may register and that links may point to
 
 	Metrics *prometheus.Registry // what is counted elsewhere in the house; the front door adds its own
@@ -62,14 +64,15 @@ type Limit struct {
 type Server struct {
 	Config
 	limiter    *limiter
+	tickets    *tickets
 	counts     counts
 	warnedOnce sync.Once // an untrusted peer sent X-Forwarded-For
 }
 
 // New returns a Server, or says what is missing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Live == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.Tokens == nil || cfg.Backup == nil || cfg.Doctor == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
-		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Live, Keys, Webhook, Tokens, Backup, Doctor, Origins and Kit")
+	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Live == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.UserKey == nil || cfg.Tokens == nil || cfg.Backup == nil || cfg.Doctor == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
+		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Live, Keys, Webhook, UserKey, Tokens, Backup, Doctor, Origins and Kit")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -77,7 +80,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	return &Server{Config: cfg, limiter: newLimiter(cfg.RegisterLimit), counts: newCounts(cfg.Metrics)}, nil
+	return &Server{Config: cfg, limiter: newLimiter(cfg.RegisterLimit), tickets: newTickets(), counts: newCounts(cfg.Metrics)}, nil
 }
 
 // A route maps one call to the least role that may make it (SEC-10). All routes
@@ -102,6 +105,7 @@ func (s *Server) publicRoutes() []route {
 		{http.MethodGet, "/v1/poll", anyone, s.poll},
 		{http.MethodGet, "/v1/ws", anyone, s.socket},
 		{http.MethodPost, "/v1/connections/:conn", anyone, s.order},
+		{http.MethodPost, "/v1/tickets", anyone, s.ticket},
 	}...)
 }
 
@@ -131,7 +135,8 @@ func (s *Server) operatorRoutes() []route {
 		{http.MethodGet, "/api/v1/keys", admin, s.listKeys},
 		{http.MethodPost, "/api/v1/keys", owner, s.addKey},
 		{http.MethodGet, "/api/v1/keys/:id/private", owner, s.exportKey},
-		{http.MethodGet, "/api/v1/keys/webhook", owner, s.showWebhook},
+		{http.MethodGet, "/api/v1/keys/webhook", owner, s.showSecret("callbacks", s.Webhook.Reveal)},
+		{http.MethodGet, "/api/v1/keys/user", owner, s.showSecret("user tokens", s.UserKey.Reveal)},
 		{http.MethodGet, "/api/v1/stats", admin, s.stats},
 		{http.MethodGet, "/metrics", admin, s.metrics},
 		{http.MethodPost, "/api/v1/backup", owner, s.backup},

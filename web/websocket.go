@@ -31,7 +31,11 @@ func (s *Server) socket(c *gin.Context) error {
 	if origin := c.GetHeader("Origin"); origin != "" && !slices.Contains(s.Origins, origin) {
 		return foreign()
 	}
-	l, err := s.listener(c, nil)
+	u, err := s.user(c)
+	if err != nil {
+		return err
+	}
+	l, err := s.listener(c, u, nil)
 	if err == nil {
 		err = s.refusal(c, s.Live.Room(l))
 	}
@@ -52,10 +56,10 @@ func (s *Server) socket(c *gin.Context) error {
 	ws.SetReadLimit(maxOrder)
 	in, err := greet(ws)
 	if err == nil && in.Token != "" {
-		err = unproven("this server cannot check who a user is", "")
+		u, err = s.proven(in.Token)
 	}
 	if err == nil {
-		l, err = s.listener(c, in.Channels)
+		l, err = s.listener(c, u, in.Channels)
 	}
 	if err != nil {
 		ws.Close(websocket.StatusPolicyViolation, asProblem(err).Code)
@@ -83,6 +87,8 @@ func closeCode(r live.Reason, err error) websocket.StatusCode {
 	switch {
 	case r == live.Slow, isRefusal(err):
 		return websocket.StatusTryAgainLater
+	case r == live.Auth:
+		return websocket.StatusPolicyViolation
 	case r != "":
 		return websocket.StatusGoingAway
 	case err != nil:

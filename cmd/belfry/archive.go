@@ -16,7 +16,7 @@ import (
 
 // archive writes what a server is made of: the database as it is at this moment,
 // while everybody goes on writing, and then the keys, so that no row can be in
-// it whose key is not, and the secret that its callbacks are signed with.
+// it whose key is not, and the secrets of callbacks and of user tokens.
 func archive(file *boltfile.File, paths config.Paths, w io.Writer) error {
 	out := tar.NewWriter(w)
 	err := file.View(func(tx *bbolt.Tx) error {
@@ -29,7 +29,7 @@ func archive(file *boltfile.File, paths config.Paths, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("backup of the database: %w", err)
 	}
-	for _, path := range []string{paths.Keys, paths.Webhook} {
+	for _, path := range []string{paths.Keys, paths.Webhook, paths.User} {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return fmt.Errorf("backup of the keys: %w", err)

@@ -110,7 +110,7 @@ func unpack(stream io.Reader, dir string) (files []saved, err error) {
 	if err != nil {
 		return nil, err
 	}
-	wanted := []string{filepath.Base(paths.Database), filepath.Base(paths.Keys), filepath.Base(paths.Webhook)}
+	wanted := []string{filepath.Base(paths.Database), filepath.Base(paths.Keys), filepath.Base(paths.Webhook), filepath.Base(paths.User)}
 	for in := tar.NewReader(stream); ; {
 		h, err := in.Next()
 		if err == io.EOF {
@@ -160,6 +160,9 @@ func checkBackup(dir string) error {
 		return err
 	}
 	if _, _, err := keys.OpenWebhook(paths.Webhook); err != nil {
+		return err
+	}
+	if _, _, err := keys.OpenUserKey(paths.User); err != nil {
 		return err
 	}
 	file, err := boltfile.OpenExisting(paths.Database)

@@ -103,7 +103,7 @@ func holds(there, wanted []keys.Info) bool {
 // long there will be room and a certificate.
 func (h *house) examineSettings(context.Context) (belfry.Checkup, error) {
 	var found belfry.Checkup
-	files := []string{h.paths.Dir, h.paths.Database, h.paths.Webhook, h.paths.Socket} // the key file is looked at where it is read
+	files := []string{h.paths.Dir, h.paths.Database, h.paths.Webhook, h.paths.User, h.paths.Socket} // the key file is looked at where it is read
 	for _, path := range files {
 		found.Findings = append(found.Findings, closed(path)...)
 	}

@@ -44,6 +44,7 @@ type house struct {
 	subscriptions *subscriptions.Store
 	keys          *keys.Ring
 	webhook       *keys.Webhook
+	userKey       *keys.UserKey
 	sender        *sender.Sender
 	caller        *webhooks.Caller
 	journal       *broadcasts.BoltJournal
@@ -61,7 +62,7 @@ type house struct {
 // build opens everything, from the ground up. The file comes first: whoever
 // holds its lock is the only server here.
 func (h *house) build(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{h.open, h.listen, h.openKeys, h.checkKeys, h.openWebhook, h.join} {
+	for _, step := range []func(context.Context) error{h.open, h.listen, h.openKeys, h.checkKeys, h.openWebhook, h.openUserKey, h.join} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -151,6 +152,15 @@ func (h *house) openWebhook(context.Context) (err error) {
 	return err
 }
 
+// openUserKey opens the secret that sites sign user tokens with.
+func (h *house) openUserKey(context.Context) (err error) {
+	var made bool
+	if h.userKey, made, err = keys.OpenUserKey(h.paths.User); made {
+		h.log.Info("made a secret that sites sign user tokens with; `belfry keys user` shows it", "file", h.paths.User)
+	}
+	return err
+}
+
 // join hands every room what it needs of the others.
 func (h *house) join(ctx context.Context) (err error) {
 	origins := h.cfg.AllOrigins(h.public.Addr())
@@ -187,7 +197,7 @@ func (h *house) join(ctx context.Context) (err error) {
 	if h.tokens, err = tokens.New(h.file, h.log); err != nil {
 		return err
 	}
-	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Live: h.live, Keys: h.keys, Webhook: h.webhook, Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
+	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Live: h.live, Keys: h.keys, Webhook: h.webhook, UserKey: h.userKey, Audience: h.cfg.Audience(h.public.Addr()), Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
 		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) }, Doctor: h.examine, Metrics: meter.registry,
 		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})

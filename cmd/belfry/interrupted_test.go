@@ -168,10 +168,11 @@ func TestBackupOfNoUse(t *testing.T) {
 		want  string
 	}{
 		"cut off":      {[]file{{"belfry.db", "x", tar.TypeReg}}, early, "the server broke off"},
-		"cut at end":   {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}, {"webhook.key", "x", tar.TypeReg}}, early, "the server broke off"},
-		"cut late":     {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}, {"webhook.key", "x", tar.TypeReg}}, late, "the server broke off"},
+		"cut at end":   {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}, {"webhook.key", "x", tar.TypeReg}, {"user.key", "x", tar.TypeReg}}, early, "the server broke off"},
+		"cut late":     {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}, {"webhook.key", "x", tar.TypeReg}, {"user.key", "x", tar.TypeReg}}, late, "the server broke off"},
 		"no keys":      {[]file{{"belfry.db", "x", tar.TypeReg}}, whole, "the server sent no vapid.json"},
 		"no secret":    {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}}, whole, "the server sent no webhook.key"},
+		"no user key":  {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}, {"webhook.key", "x", tar.TypeReg}}, whole, "the server sent no user.key"},
 		"nothing":      {nil, whole, "the server sent no belfry.db"},
 		"outside":      {[]file{{"../vapid.json", "{}", tar.TypeReg}}, whole, `the server sent "../vapid.json"`},
 		"root":         {[]file{{"/tmp/vapid.json", "{}", tar.TypeReg}}, whole, `the server sent "/tmp/vapid.json"`},
@@ -179,7 +180,7 @@ func TestBackupOfNoUse(t *testing.T) {
 		"link":         {[]file{{"belfry.db", "", tar.TypeSymlink}}, whole, `the server sent "belfry.db"`},
 		"directory":    {[]file{{"belfry.db", "", tar.TypeDir}}, whole, "which is no part of a backup"},
 		"twice":        {[]file{{"belfry.db", "x", tar.TypeReg}, {"belfry.db", "x", tar.TypeReg}}, whole, `the server sent "belfry.db"`},
-		"broken files": {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}, {"webhook.key", "x", tar.TypeReg}}, whole, "the backup is of no use: "},
+		"broken files": {[]file{{"belfry.db", "x", tar.TypeReg}, {"vapid.json", "{}", tar.TypeReg}, {"webhook.key", "x", tar.TypeReg}, {"user.key", "x", tar.TypeReg}}, whole, "the backup is of no use: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -21,8 +21,8 @@ import (
 )
 
 func (a *app) keysCommand() *cobra.Command {
-	c := &cobra.Command{Use: "keys", Short: "See, rotate, import and export the VAPID keys, and show what signs callbacks", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
-	c.AddCommand(a.keysShowCommand(), a.keysRotateCommand(), a.keysImportCommand(), a.keysExportCommand(), a.keysWebhookCommand())
+	c := &cobra.Command{Use: "keys", Short: "See, rotate, import and export the VAPID keys, and show what signs callbacks and user tokens", Args: ofGroup, SuggestionsMinimumDistance: 2, RunE: helps}
+	c.AddCommand(a.keysShowCommand(), a.keysRotateCommand(), a.keysImportCommand(), a.keysExportCommand(), a.keysWebhookCommand(), a.keysUserCommand())
 	return c
 }
 
@@ -113,23 +113,37 @@ func (a *app) keysWebhookCommand() *cobra.Command {
 take it. Receivers check with it that a callback is yours.
 
 Whoever has it can tell them anything: keep it as you keep a password.`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cl, err := a.ownersClient("secrets do not travel")
-			if err != nil {
-				return err
-			}
-			var shown struct {
-				Secret string `json:"secret"`
-			}
-			if err := cl.call(c.Context(), http.MethodGet, keysPath+"/webhook", nil, &shown); err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(shown)
-			}
-			fmt.Fprintln(a.out, shown.Secret)
-			return nil
-		}}
+		RunE: func(c *cobra.Command, _ []string) error { return a.showSecret(c, "/webhook") }}
+}
+
+func (a *app) keysUserCommand() *cobra.Command {
+	return &cobra.Command{Use: "user", Short: "Show the secret that your site signs user tokens with", Args: args(cobra.NoArgs),
+		Long: `Show the secret that your site's backend signs user tokens with: JSON Web Tokens,
+HS256, which say who a visitor is and which private channels they may hear. The
+text is the key, as it is.
+
+Whoever has it can hear what is for any user: keep it as you keep a password. To
+replace it, stop the server, remove user.key and start it again.`,
+		RunE: func(c *cobra.Command, _ []string) error { return a.showSecret(c, "/user") }}
+}
+
+// showSecret prints one of the secrets that others sign or check with.
+func (a *app) showSecret(c *cobra.Command, which string) error {
+	cl, err := a.ownersClient("secrets do not travel")
+	if err != nil {
+		return err
+	}
+	var shown struct {
+		Secret string `json:"secret"`
+	}
+	if err := cl.call(c.Context(), http.MethodGet, keysPath+which, nil, &shown); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(shown)
+	}
+	fmt.Fprintln(a.out, shown.Secret)
+	return nil
 }
 
 // maxPair is far above what either format takes, in octets.

@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 			"start": cmdStart, "halt": cmdHalt, "slay": cmdSlay, "exits": cmdExits, "fetch": cmdFetch,
 			"mint": cmdMint, "mode": cmdMode, "repeat": cmdRepeat, "leaks": cmdLeaks, "pick": cmdPick, "certify": cmdCertify,
 			"answer": cmdAnswer, "await": cmdAwait, "damage": cmdDamage, "blot": cmdBlot, "join": cmdJoin, "write": cmdWrite,
-			"receive": cmdReceive, "called": cmdCalled,
+			"receive": cmdReceive, "called": cmdCalled, "vouch": cmdVouch,
 		},
 	})
 }
@@ -419,6 +419,8 @@ func secrets(dir string) map[string]string {
 			}
 		case name == "webhook.key":
 			found["the secret of callbacks in "+path] = strings.TrimSpace(string(text))
+		case name == "user.key":
+			found["the secret of user tokens in "+path] = strings.TrimSpace(string(text))
 		case name == "vapid.json":
 			for _, m := range regexp.MustCompile(`"privateKey": "([^"]+)"`).FindAllSubmatch(text, -1) {
 				found["a private key of "+path] = string(m[1])

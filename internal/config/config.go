@@ -160,17 +160,7 @@ func (c Serve) AllOrigins(listening net.Addr) []string {
 	if c.PublicURL != "" {
 		all = append(all, c.PublicURL)
 	}
-	all = append(all, c.Origins...)
-	host, _, _ := net.SplitHostPort(c.Listen)
-	if tcp, ok := listening.(*net.TCPAddr); ok && Loopback(host) {
-		scheme := "http"
-		if c.TLSCert != "" {
-			scheme = "https"
-		}
-		for _, name := range []string{"127.0.0.1", "localhost"} {
-			all = append(all, originOf(scheme, name, strconv.Itoa(tcp.Port)))
-		}
-	}
+	all = append(append(all, c.Origins...), c.ownOrigins(listening)...)
 	if len(all) == 0 {
 		return nil
 	}
@@ -178,6 +168,31 @@ func (c Serve) AllOrigins(listening net.Addr) []string {
 	rest = slices.DeleteFunc(rest, func(o string) bool { return o == first })
 	slices.Sort(rest)
 	return append([]string{first}, slices.Compact(rest)...)
+}
+
+// Audience is what the aud of a user token may be: the server's public URL or,
+// without one, what this machine calls the server. It is none where only a proxy
+// knows the address.
+func (c Serve) Audience(listening net.Addr) []string {
+	if c.PublicURL != "" {
+		return []string{c.PublicURL}
+	}
+	return c.ownOrigins(listening)
+}
+
+// ownOrigins are the server's own on loopback, once the port is known.
+func (c Serve) ownOrigins(listening net.Addr) (own []string) {
+	host, _, _ := net.SplitHostPort(c.Listen)
+	if tcp, ok := listening.(*net.TCPAddr); ok && Loopback(host) {
+		scheme := "http"
+		if c.TLSCert != "" {
+			scheme = "https"
+		}
+		for _, name := range []string{"127.0.0.1", "localhost"} {
+			own = append(own, originOf(scheme, name, strconv.Itoa(tcp.Port)))
+		}
+	}
+	return own
 }
 
 // ShowsDemo reports whether / is the demo page.
@@ -248,12 +263,12 @@ func EnvName(flag string) string {
 const maxSocket = 100
 
 // Paths are the files in the data directory.
-type Paths struct{ Dir, Database, Keys, Webhook, Socket string }
+type Paths struct{ Dir, Database, Keys, Webhook, User, Socket string }
 
 // PathsIn returns the files of the data directory dir.
 func PathsIn(dir string) (Paths, error) {
 	in := func(name string) string { return filepath.Join(dir, name) }
-	p := Paths{dir, in("belfry.db"), in("vapid.json"), in("webhook.key"), in("belfry.sock")}
+	p := Paths{dir, in("belfry.db"), in("vapid.json"), in("webhook.key"), in("user.key"), in("belfry.sock")}
 	if len(p.Socket) > maxSocket {
 		return p, &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--data",
 			Text: fmt.Sprintf("the socket's path %s is %d octets, over the %d that every system takes", p.Socket, len(p.Socket), maxSocket),

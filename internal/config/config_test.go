@@ -71,6 +71,24 @@ func TestAllOrigins(t *testing.T) {
 	}
 }
 
+// A user token is for the address that the site knows, and for no other once there
+// is one: what was signed for another server must not hold here.
+func TestAudience(t *testing.T) {
+	for _, try := range []struct {
+		serve Serve
+		want  []string
+	}{
+		{Serve{Listen: "127.0.0.1:0"}, []string{"http://127.0.0.1:8080", "http://localhost:8080"}},
+		{Serve{Listen: "127.0.0.1:0", TLSCert: "cert.pem"}, []string{"https://127.0.0.1:8080", "https://localhost:8080"}},
+		{Serve{Listen: "127.0.0.1:0", PublicURL: "https://ring.example.com", Origins: []string{"https://a.example"}}, []string{"https://ring.example.com"}},
+		{Serve{Listen: ":8080", Origins: []string{"https://a.example"}}, nil},
+	} {
+		if got := try.serve.Audience(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080}); !slices.Equal(got, try.want) {
+			t.Errorf("%s, %s: %q, want %q", try.serve.Listen, try.serve.PublicURL, got, try.want)
+		}
+	}
+}
+
 // The data directory is closed to others, and a directory that others need is not.
 func TestMakeDir(t *testing.T) {
 	if runtime.GOOS == "windows" {
