@@ -1,5 +1,5 @@
 export type State = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'off' | 'on' | 'stale';
-export type Code = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service' | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed';
+export type Code = 'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service' | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed' | 'user-token';
 export type LiveEvent = {
     id: string;
     channels: string[];
@@ -25,7 +25,7 @@ export declare class BelfryError extends Error {
      * `worker`: the service worker's file could not be started.
      * `push-service`: the browser could not reach its push service, or was refused by it. `timeout`: that one never answered.
      * `unreachable`: the Belfry server gave no answer. `busy`: it asks to come back later. `refused`: it said no.
-     * `storage`: this browser keeps nothing for this site. `not-subscribed`: subscribe first.
+     * `storage`: this browser keeps nothing for this site. `not-subscribed`: subscribe first. `user-token`: the site gave none.
      */
     code: Code;
     /** The way out. */
@@ -49,6 +49,13 @@ export declare class BelfryError extends Error {
         cause?: unknown;
     });
 }
+export type UserToken = () => string | null | Promise<string | null>;
+/**
+ * Gives a token of who is signed in, as the site's backend signs them, or null where nobody is. It is asked
+ * whenever a fresh one is needed.
+ *
+ * @typedef {() => string | null | Promise<string | null>} UserToken
+ */
 /**
  * Finds out where this browser stands, repairs what can be repaired without
  * asking, and returns the handle. It never asks for permission.
@@ -57,12 +64,14 @@ export declare class BelfryError extends Error {
  * @param {string} [options.server] the Belfry server; by default the one that this file came from
  * @param {string} [options.worker] the worker's file, on this very origin
  * @param {string} [options.scope] the worker's scope; by default the folder of its file
+ * @param {UserToken} [options.userToken] says who is signed in; without it everybody is a stranger
  * @returns {Belfry}
  */
-export declare function connect({ server, worker, scope }?: {
+export declare function connect({ server, worker, scope, userToken }?: {
     server?: string;
     worker?: string;
     scope?: string;
+    userToken?: UserToken;
 }): Belfry;
 /**
  * This browser's registration, and its ear. Made by {@link connect}; fires `state` when it
@@ -78,8 +87,9 @@ export declare class Belfry extends EventTarget {
      * @param {string} server
      * @param {string} worker
      * @param {string} [scope]
+     * @param {UserToken} [userToken]
      */
-    constructor(server: string, worker: string, scope?: string);
+    constructor(server: string, worker: string, scope?: string, userToken?: UserToken);
     /**
      * Where this browser stands.
      * `unsupported`, `insecure`, `needs-install`, `private-mode`: it cannot be rung here, and {@link reason} says why.
@@ -121,7 +131,7 @@ export declare class Belfry extends EventTarget {
     unsubscribe(): Promise<void>;
     /**
      * Checks the registration against browser and server, and repairs it without
-     * asking. It runs by itself on every page load, and asks the server then at
+     * asking. Call it when somebody signs in or out, too, and the registration is theirs, or nobody's. It runs by itself on every page load, and asks the server then at
      * most every 6 h in one tab, unless something is plainly wrong; called by hand it always does.
      *
      * @returns {Promise<State>}
@@ -130,6 +140,7 @@ export declare class Belfry extends EventTarget {
     /**
      * Hears live what is broadcast to channels, and what is for all, while this page is open. It needs neither registration
      * nor permission, never gives up, and goes on where it was when the connection is back. Each message is given once.
+     * Where a user token is given, what is for that user is heard, too, and private channels that it opens.
      *
      * @param {string[]} channels
      * @param {(event: LiveEvent) => void} onMessage

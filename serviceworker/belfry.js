@@ -40,7 +40,7 @@ const KEEP_DISMISSED = 30 * 24 * 60 * MINUTE; // that a question waved away is r
  * Why something could not be done; what each means is told at {@link BelfryError.code}.
  *
  * @typedef {'unsupported' | 'insecure' | 'needs-install' | 'private-mode' | 'denied' | 'dismissed' | 'worker' | 'push-service'
- *   | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed'} Code
+ *   | 'timeout' | 'unreachable' | 'busy' | 'refused' | 'storage' | 'not-subscribed' | 'user-token'} Code
  */
 
 /**
@@ -71,6 +71,7 @@ const WORDS = /** @satisfies {Record<Code, [what: string, wayOut: string]>} */ (
   busy: ['The server is busy.', 'Try again in a moment.'],
   refused: ['The server refused.', 'Reload the page and try again.'],
   storage: ['This browser keeps no data for this site.', 'Allow site data, or leave private browsing, and try again.'],
+  'user-token': ['The site could not say who you are.', 'Reload the page, sign in again, and try again.'],
   'not-subscribed': ['This browser is not registered.', 'Turn notifications on first.'],
 });
 
@@ -89,7 +90,7 @@ export class BelfryError extends Error {
      * `worker`: the service worker's file could not be started.
      * `push-service`: the browser could not reach its push service, or was refused by it. `timeout`: that one never answered.
      * `unreachable`: the Belfry server gave no answer. `busy`: it asks to come back later. `refused`: it said no.
-     * `storage`: this browser keeps nothing for this site. `not-subscribed`: subscribe first.
+     * `storage`: this browser keeps nothing for this site. `not-subscribed`: subscribe first. `user-token`: the site gave none.
      */
     this.code = code;
     /** The way out. */
@@ -104,6 +105,13 @@ export class BelfryError extends Error {
 }
 
 /**
+ * Gives a token of who is signed in, as the site's backend signs them, or null where nobody is. It is asked
+ * whenever a fresh one is needed.
+ *
+ * @typedef {() => string | null | Promise<string | null>} UserToken
+ */
+
+/**
  * Finds out where this browser stands, repairs what can be repaired without
  * asking, and returns the handle. It never asks for permission.
  *
@@ -111,10 +119,11 @@ export class BelfryError extends Error {
  * @param {string} [options.server] the Belfry server; by default the one that this file came from
  * @param {string} [options.worker] the worker's file, on this very origin
  * @param {string} [options.scope] the worker's scope; by default the folder of its file
+ * @param {UserToken} [options.userToken] says who is signed in; without it everybody is a stranger
  * @returns {Belfry}
  */
-export function connect({ server = home(), worker = '/sw.js', scope } = {}) {
-  return new Belfry(server, worker, scope);
+export function connect({ server = home(), worker = '/sw.js', scope, userToken } = {}) {
+  return new Belfry(server, worker, scope, userToken);
 }
 
 /** @returns {string} */
@@ -135,6 +144,7 @@ export class Belfry extends EventTarget {
   #server;
   #worker;
   #scope;
+  #userToken;
   /** @type {State} */ #state = 'off';
   #reason = '';
   /** @type {Device | null} */ #device = null;
@@ -145,12 +155,14 @@ export class Belfry extends EventTarget {
    * @param {string} server
    * @param {string} worker
    * @param {string} [scope]
+   * @param {UserToken} [userToken]
    */
-  constructor(server, worker, scope) {
+  constructor(server, worker, scope, userToken) {
     super();
     this.#server = new URL(server, document.baseURI).href.replace(/\/+$/, '');
     this.#worker = new URL(worker, document.baseURI).href;
     this.#scope = scope === undefined ? new URL('.', this.#worker).href : new URL(scope, document.baseURI).href;
+    this.#userToken = userToken;
     this.#inTurn(() => this.#check(false)).catch(() => {}).then(sayGoodbye);
     this.#watchPermission();
   }
@@ -205,7 +217,8 @@ export class Belfry extends EventTarget {
     await this.#inTurn(async () => {
       const device = await this.#load();
       if (!device || this.#state === 'off') throw new BelfryError('not-subscribed');
-      const answer = await call(device.server, 'PUT', `/v1/subscriptions/${device.id}`, { secret: device.secret, body: { channels: chosen } });
+      const user = await this.#user();
+      const answer = await call(device.server, 'PUT', `/v1/subscriptions/${device.id}`, { secret: device.secret, user, body: { channels: chosen, ...signedOut(user) } });
       if (answer.status === 401) await this.#enrol(chosen, clock(SUBSCRIBE_LIMIT)); // the server lost the row
       else if (answer.status === 200) await this.#keep({ ...device, channels: listed(answer, chosen) }, device);
       else throw failure(answer);
@@ -235,7 +248,7 @@ export class Belfry extends EventTarget {
 
   /**
    * Checks the registration against browser and server, and repairs it without
-   * asking. It runs by itself on every page load, and asks the server then at
+   * asking. Call it when somebody signs in or out, too, and the registration is theirs, or nobody's. It runs by itself on every page load, and asks the server then at
    * most every 6 h in one tab, unless something is plainly wrong; called by hand it always does.
    *
    * @returns {Promise<State>}
@@ -247,6 +260,7 @@ export class Belfry extends EventTarget {
   /**
    * Hears live what is broadcast to channels, and what is for all, while this page is open. It needs neither registration
    * nor permission, never gives up, and goes on where it was when the connection is back. Each message is given once.
+   * Where a user token is given, what is for that user is heard, too, and private channels that it opens.
    *
    * @param {string[]} channels
    * @param {(event: LiveEvent) => void} onMessage
@@ -256,9 +270,10 @@ export class Belfry extends EventTarget {
   listen(channels, onMessage, { onReset } = {}) {
     const chosen = names(channels);
     // One that the server refuses would keep all tabs of this browser from listening.
-    const wrong = chosen.find((name) => !/^(?!private-)[a-z0-9][a-z0-9._-]{0,63}$/.test(name));
+    const wrong = chosen.find((name) => !/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name) || (name.startsWith('private-') && !this.#userToken));
     if (wrong !== undefined) throw new TypeError(`belfry: nobody can listen to a channel named ${JSON.stringify(wrong)}`);
-    this.#tabs ??= live().then(({ Tabs }) => new Tabs(globalThis, this.#server, this, () => this.#proof(), (/** @type {string} */ id) => this.#seen(id)));
+    this.#tabs ??= live().then(({ Tabs }) => new Tabs(globalThis, this.#server, this, () => this.#proof(), (/** @type {string} */ id) => this.#seen(id),
+      this.#userToken && (async () => (await this.#user()) ?? '')));
     let stopped = false;
     let stop = () => { stopped = true; };
     this.#tabs.then((tabs) => { if (!stopped) stop = tabs.join(chosen, onMessage, onReset); });
@@ -269,6 +284,24 @@ export class Belfry extends EventTarget {
   async #proof() {
     const device = /** @type {Device | null} */ (await stored('device'));
     return device?.server === this.#server ? { id: device.id, secret: device.secret } : null;
+  }
+
+  /**
+   * Asks the site who is signed in.
+   *
+   * @returns {Promise<string | null>} a token, nothing for nobody, and null where the site does not say
+   */
+  async #user() {
+    const ask = this.#userToken;
+    if (!ask) return null;
+    try {
+      const token = await within(SERVER_LIMIT, (async () => ask())(), undefined);
+      if (token === null) return '';
+      if (typeof token === 'string' && /^[\w.-]*$/.test(token)) return token;
+    } catch (cause) {
+      throw new BelfryError('user-token', { cause });
+    }
+    throw new BelfryError('user-token');
   }
 
   /** A person has the message before them: the worker need not ring for it (BR-65). @param {string} id */
@@ -296,8 +329,8 @@ export class Belfry extends EventTarget {
       checked();
       return this.#become('on');
     } catch (err) {
-      const away = err instanceof BelfryError && ['unreachable', 'busy'].includes(err.code);
-      // A server that is away for a while is no reason to alarm a person whose registration looks whole.
+      const away = err instanceof BelfryError && ['unreachable', 'busy', 'user-token'].includes(err.code);
+      // A server or a site that is away for a while is no reason to alarm a person whose registration looks whole.
       if (away && (await this.#isWhole(device))) return this.#become('on');
       return this.#become('stale', err instanceof BelfryError ? `${err.message} ${err.hint}` : String(err));
     }
@@ -325,16 +358,17 @@ export class Belfry extends EventTarget {
    * @returns {Promise<void>}
    */
   async #enrol(channels, left) {
-    const [registration, config] = await Promise.all([
+    const [registration, config, user] = await Promise.all([
       activeWorker(this.#worker, this.#scope, left(WORKER_LIMIT)),
       getConfig(this.#server, left(SERVER_LIMIT)),
+      this.#user(),
     ]);
     const before = await this.#load();
     const known = before?.server === this.#server ? before : null;
     for (let again = false; ; again = true) {
       const { subscription, made } = await subscribed(registration.pushManager, config.key, left);
       try {
-        const device = await announce(this.#server, known, subscription, config.keyId, channels ?? before?.channels ?? [], channels !== null, left);
+        const device = await announce(this.#server, known, user, subscription, config.keyId, channels ?? before?.channels ?? [], channels !== null, left);
         await this.#keep(device, before);
         if (before && before.server !== device.server) await leave(before);
         return;
@@ -652,6 +686,7 @@ async function end(subscription) {
  *
  * @param {string} server
  * @param {Device | null} known what this browser was there before
+ * @param {string | null} user a token, nothing for nobody, and null to leave that as it is
  * @param {PushSubscription} subscription
  * @param {string} keyId
  * @param {string[]} channels
@@ -659,22 +694,30 @@ async function end(subscription) {
  * @param {(limit: number) => number} left
  * @returns {Promise<Device>}
  */
-async function announce(server, known, subscription, keyId, channels, chosen, left) {
+async function announce(server, known, user, subscription, keyId, channels, chosen, left) {
   const hash = await digest(subscription.endpoint);
   const about = { subscription: subscription.toJSON(), keyId, ...whereabouts() };
   const secret = known?.secret;
   if (known) {
-    const body = chosen ? { ...about, channels } : about;
-    const answer = await call(server, 'PUT', `/v1/subscriptions/${known.id}`, { secret, body, limit: left(SERVER_LIMIT) });
+    const body = { ...about, ...(chosen && { channels }), ...signedOut(user) };
+    const answer = await call(server, 'PUT', `/v1/subscriptions/${known.id}`, { secret, user, body, limit: left(SERVER_LIMIT) });
     if (answer.status === 200) return { ...known, server, hash, keyId, channels: listed(answer, channels), stale: false };
-    if (answer.status !== 401) throw failure(answer);
+    if (answer.status !== 401 || answer.body.code === 'user-token') throw failure(answer);
     // The server lost the row: register anew.
   }
-  const answer = await call(server, 'POST', '/v1/subscriptions', { secret, body: { ...about, channels }, limit: left(SERVER_LIMIT) });
+  const answer = await call(server, 'POST', '/v1/subscriptions', { secret, user, body: { ...about, channels }, limit: left(SERVER_LIMIT) });
   const { id, secret: given = secret } = answer.body;
   if (answer.status !== 201 && answer.status !== 200) throw failure(answer);
   if (typeof id !== 'string' || typeof given !== 'string') throw new BelfryError('refused', { message: 'The server did not say who we are.', status: answer.status });
   return { id, secret: given, server, hash, keyId, channels: listed(answer, channels), stale: false };
+}
+
+/**
+ * @param {string | null} user
+ * @returns {{ user?: null }} what says that nobody is signed in any more
+ */
+function signedOut(user) {
+  return user === '' ? { user: null } : {};
 }
 
 /**
@@ -738,14 +781,15 @@ async function removed({ server, id, secret }) {
  * @param {string} server
  * @param {string} method
  * @param {string} path
- * @param {{ secret?: string, body?: unknown, limit?: number }} [options]
+ * @param {{ secret?: string, user?: string | null, body?: unknown, limit?: number }} [options]
  * @returns {Promise<{ status: number, retryAfter: number | null, body: any }>}
  */
-async function call(server, method, path, { secret, body, limit = SERVER_LIMIT } = {}) {
+async function call(server, method, path, { secret, user, body, limit = SERVER_LIMIT } = {}) {
   /** @type {Record<string, string>} */
   const headers = {};
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   if (secret) headers.Authorization = `Device ${secret}`;
+  if (user) headers['Belfry-User'] = user;
   const hangUp = new AbortController();
   const talk = async () => {
     const answer = await fetch(server + path, {

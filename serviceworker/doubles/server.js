@@ -7,7 +7,7 @@ import { createECDH } from 'node:crypto';
 export class Server {
   /** @type {Map<string, Row>} by id */
   rows = new Map();
-  /** @type {{ method: string, path: string, authorization: string | null, body: any, url: string }[]} */
+  /** @type {{ method: string, path: string, authorization: string | null, user: string | null, body: any, url: string }[]} */
   calls = [];
   /** No connection at all. */
   down = false;
@@ -43,7 +43,8 @@ export class Server {
     const method = init.method ?? 'GET';
     const authorization = new Headers(init.headers).get('Authorization');
     const body = init.body ? JSON.parse(init.body) : undefined;
-    this.calls.push({ method, path: url.pathname, authorization, body, url: url.href });
+    const user = new Headers(init.headers).get('Belfry-User');
+    this.calls.push({ method, path: url.pathname, authorization, user, body, url: url.href });
     if (this.down) throw new TypeError('NetworkError when attempting to fetch resource.');
     if (this.hangs) return new Promise(() => {});
     const at = this.#script.findIndex((line) => line.method === method);

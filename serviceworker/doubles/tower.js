@@ -7,6 +7,9 @@
 export class Stream {
   /** Hung up by the page. */
   left = false;
+  /** What says who the user is. */
+  ticket = '';
+  token = '';
 
   /**
    * @param {string} way
@@ -43,6 +46,10 @@ export class Tower {
   /** @type {Record<string, string>} */
   headers = {};
   orderStatus = 204;
+  /** Who called: path and Authorization. @type {string[]} */
+  callers = [];
+  /** @type {number} */
+  ticketStatus = 200;
 
   /** @returns {Stream} the stream that was opened last */
   get last() { return /** @type {Stream} */ (this.streams.at(-1)); }
@@ -53,6 +60,12 @@ export class Tower {
   /** @type {(input: any, init?: any) => Promise<Response>} */
   fetch = async (input, init = {}) => {
     const url = new URL(input);
+    const authorization = init.headers?.Authorization;
+    if (authorization) this.callers.push(`${url.pathname} ${authorization}`);
+    if (url.pathname === '/v1/tickets') {
+      if (init.method !== 'POST' || !authorization) throw new Error('not what the server takes');
+      return new Response(JSON.stringify(this.ticketStatus === 200 ? { ticket: `ticket${this.callers.length}`, expires: '' } : { detail: 'the user token has expired' }), { status: this.ticketStatus });
+    }
     if (url.pathname.startsWith('/v1/connections/')) {
       this.orders.push({ conn: url.pathname.slice('/v1/connections/'.length), order: JSON.parse(init.body) });
       return new Response(null, { status: this.orderStatus });
@@ -192,6 +205,7 @@ export class Tab extends EventTarget {
           if (event === 'ping') delete data.cursor; // it is in the id alone
           this.dispatchEvent(new MessageEvent(String(event), { data: JSON.stringify(data), lastEventId: cursor }));
         }, () => this.dispatchEvent(new Event('error')));
+        this.stream.ticket = url.searchParams.get('ticket') ?? '';
         tower.streams.push(this.stream);
         if (tower.trouble.sse) queueMicrotask(() => this.stream.end());
       }
