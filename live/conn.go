@@ -125,31 +125,43 @@ func (c *conn) reset(from string, r reset) []byte {
 
 // catchUp replays the log until the page has all that the shard has given out.
 func (c *conn) catchUp(to Carrier) error {
-	log := c.shard.hub.log
 	for !c.attach() {
 		groups, proven := c.shard.heard(c)
 		if !proven {
 			return c.farewell(to)
 		}
-		s, err := log.read(c.upTo, groups, perPage)
+		s, err := c.shard.hub.log.read(c.upTo, groups, perPage)
+		if err == nil {
+			err = c.replay(to, s, groups)
+		}
 		if err != nil {
 			return err
 		}
-		var frames [][]byte
-		if s.lost != "" {
-			from := s.cursor(max(c.upTo, s.floor))
-			frames = append(frames, c.reset(from, newReset(s.lost, s.cursor(c.upTo), s.bounds)))
-		}
-		for _, e := range s.events {
-			frames = append(frames, e.form(c.format, log.epoch))
-		}
-		if len(frames) > 0 {
-			if err := to.Write(frames...); err != nil {
-				return err
-			}
-		}
-		c.upTo = s.upTo
 	}
+	return nil
+}
+
+// replay writes a stretch that was read for groups. Where the page hears others by
+// now it is read again: what was published since to one of these would be behind
+// the stretch, and never come.
+func (c *conn) replay(to Carrier, s stretch, groups []group) error {
+	if !c.shard.hearsStill(c, groups) {
+		return nil
+	}
+	var frames [][]byte
+	if s.lost != "" {
+		from := s.cursor(max(c.upTo, s.floor))
+		frames = append(frames, c.reset(from, newReset(s.lost, s.cursor(c.upTo), s.bounds)))
+	}
+	for _, e := range s.events {
+		frames = append(frames, e.form(c.format, c.shard.hub.log.epoch))
+	}
+	if len(frames) > 0 {
+		if err := to.Write(frames...); err != nil {
+			return err
+		}
+	}
+	c.upTo = s.upTo
 	return nil
 }
 

@@ -176,6 +176,10 @@ func (h *Hub) admit(l Listener, f Format) (*conn, error) {
 	if err := h.quota.take(l.From, l.User); err != nil {
 		return nil, err
 	}
+	if h.draining.Load() { // since we looked: who waits for all to go may not have counted it
+		h.quota.give(l.From, l.User)
+		return nil, ErrDraining
+	}
 	id := newID()
 	c := &conn{id: id, shard: h.shards[id[0]%shards], format: f, groups: l.groups(), from: l.From, user: l.User, until: never, notice: never}
 	if !l.Until.IsZero() {

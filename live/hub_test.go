@@ -643,6 +643,33 @@ func TestObeyAtHello(t *testing.T) {
 }
 
 // A poll gets what is there at once, else what comes, page by page.
+// A channel that a page wants while the log is read for it is heard from then on:
+// what is published to it after the answer comes.
+func TestObeyWhileCatchingUp(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, HubConfig{})
+	s.append(to("old", channels("news")))
+	c := must(s.hub.admit(news, SSE))
+	defer c.shard.drop(c)
+	c.shard.introduce(c)
+	groups, _ := c.shard.heard(c)
+	if err := s.hub.Obey(c.id.String(), Order{Subscribe: []string{"sport"}}); err != nil {
+		t.Fatal(err)
+	}
+	s.append(to("new", channels("sport")))
+	read := must(s.hub.log.read(0, groups, perPage))
+	var heard tape
+	if err := c.replay(&heard, read, groups); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.catchUp(&heard); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(heard.named("")); got != 2 {
+		t.Errorf("%d events of 2 are heard", got)
+	}
+}
+
 func TestPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t, HubConfig{})

@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -257,16 +256,8 @@ func (l *Log) commit(batch []request) {
 	}
 }
 
-// update runs one transaction. bbolt answers damaged pages with a panic; here it
-// is an error, since this goroutine is everybody's.
-func (l *Log) update(fn func(tables) error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = &belfry.Error{Kind: belfry.ErrCorrupt, Code: "database-damaged", Text: fmt.Sprintf("pages of the log are damaged in the database: %v", r),
-				Hint: "keep a copy of the file as it is, and restore it from a backup"}
-		}
-	}()
+// update runs one transaction.
+func (l *Log) update(fn func(tables) error) error {
 	return boltfile.Explain(l.db.Update(func(tx *bbolt.Tx) error { return fn(openTables(tx)) }))
 }
 

@@ -127,11 +127,21 @@ func (s *shard) heard(c *conn) (all []group, proven bool) {
 	return slices.Clone(c.groups), !c.expired(s.hub.now())
 }
 
+// hearsStill reports whether that is what it is to hear.
+func (s *shard) hearsStill(c *conn, groups []group) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Equal(c.groups, groups)
+}
+
 // add lets a connection that has everything up to c.upTo hear what follows. It
 // reports false where more has been given out already.
 func (s *shard) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.left { // it was abandoned before it began
+		return true
+	}
 	if c.upTo < s.at {
 		return false
 	}
