@@ -38,6 +38,13 @@ var workshop string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if url := os.Getenv(healthOf); url != "" {
+		if err := askHealth(url); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if workshop = os.Getenv(ownNetwork); workshop != "" { // where all is made already
 		os.Exit(m.Run())
 	}

@@ -367,6 +367,59 @@ func TestHangUp(t *testing.T) {
 	}
 }
 
+// A server that stops leaves nothing behind, whatever its pages were at: listening,
+// not reading, polling, or still being told what they missed (REL-10).
+func TestDrainLeavesNothing(t *testing.T) {
+	s := newStation(t, HubConfig{})
+	s.tune(news, "").Close() // what is made once is there
+	eventually(t, "the first one is gone", func() bool { s.hub.pingAll(); return s.hub.Stats().Connections == 0 })
+	goroutines, files := runtime.NumGoroutine(), openFiles()
+	var pages []*page
+	for i := range 60 {
+		cursor := ""
+		if i%3 == 0 {
+			cursor = s.cursor(0)
+		}
+		p := s.tune(news, cursor)
+		if i%10 == 0 { // it reads no more
+			p.Conn.(*net.TCPConn).SetReadBuffer(4096)
+		}
+		pages = append(pages, p)
+	}
+	polled := make(chan error, 10)
+	for range cap(polled) {
+		go func() {
+			_, err := s.hub.Poll(context.Background(), news, "")
+			polled <- err
+		}()
+	}
+	eventually(t, "all listen", func() bool { return s.hub.Stats().Connections == len(pages)+cap(polled) })
+	e := to("large", channels("news"))
+	e.Message.Body = strings.Repeat("x", 24<<10)
+	s.append(e)
+	s.end()
+	for range cap(polled) {
+		if err := <-polled; err != nil {
+			t.Error(err)
+		}
+	}
+	for i, p := range pages {
+		last := Frame{}
+		f, err := p.next()
+		for ; err == nil; f, err = p.next() {
+			last = f
+		}
+		if err != io.EOF || last.Event != "bye" || members[bye](last).Reason != Drain {
+			t.Fatalf("page %d is told %+v at last, %v", i, last, err)
+		}
+		p.Close()
+	}
+	s.l.Close()
+	// The hub's own goroutines, of which there is one a shard and two that notice
+	// who hangs up, are gone, too.
+	eventually(t, "nothing is left", func() bool { return runtime.NumGoroutine() <= goroutines-shards && openFiles() <= files })
+}
+
 // pingAll writes to everybody now, as the clock would.
 func (h *Hub) pingAll() {
 	for _, s := range h.shards {
