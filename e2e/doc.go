@@ -10,7 +10,7 @@
 //
 //	make e2e
 //
-// It needs firefox-esr (or firefox), chromium, dbus-daemon and libnotify, which
-// make setup installs. Nothing leaves the machine: the browsers are told of a
+// It needs firefox-esr (or firefox), chromium, dbus-daemon, libnotify, nginx and
+// haproxy, which make setup installs. Nothing leaves the machine: the browsers are told of a
 // proxy that does not exist for everything beyond loopback.
 package e2e
