@@ -39,10 +39,12 @@ func (s *server) listen(cursor string) (*page, error) {
 	p := &page{Conn: conn, in: bufio.NewReaderSize(conn, 1024)}
 	conn.SetDeadline(time.Now().Add(within))
 	fmt.Fprintf(conn, "GET /v1/events?channel=news HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\nLast-Event-ID: %s\r\n\r\n", host, cursor)
-	for line := ""; err == nil && line != "\r\n"; line, err = p.in.ReadString('\n') {
-		if strings.HasPrefix(line, "HTTP/") && !strings.HasPrefix(line, "HTTP/1.1 200 ") {
-			err = fmt.Errorf("it is answered %q", line)
-		}
+	status, err := p.in.ReadString('\n')
+	if err == nil && !strings.HasPrefix(status, "HTTP/1.1 200 ") {
+		err = fmt.Errorf("it is answered %q", status)
+	}
+	for line := ""; err == nil && line != "\r\n"; {
+		line, err = p.in.ReadString('\n')
 	}
 	var e told
 	if err == nil {
