@@ -125,10 +125,13 @@ func (c *conn) reset(from string, r reset) []byte {
 
 // catchUp replays the log until the page has all that the shard has given out.
 func (c *conn) catchUp(to Carrier) error {
-	for !c.attach() {
+	for {
 		groups, proven := c.shard.heard(c)
-		if !proven {
+		switch {
+		case !proven:
 			return c.farewell(to)
+		case c.attach():
+			return nil
 		}
 		s, err := c.shard.hub.log.read(c.upTo, groups, perPage)
 		if err == nil {
@@ -138,7 +141,6 @@ func (c *conn) catchUp(to Carrier) error {
 			return err
 		}
 	}
-	return nil
 }
 
 // replay writes a stretch that was read for groups. Where the page hears others by

@@ -622,13 +622,16 @@ func TestObey(t *testing.T) {
 	if err := s.hub.Obey(conn, Order{Visible: &yes}); err != nil { // at once
 		t.Fatal(err)
 	}
-	if err := s.hub.Obey(conn, Order{Subscribe: []string{"sport", "news"}, Unsubscribe: []string{"news", "never"}, Device: "d", Ack: []string{"1", "2"}}); err != nil {
+	if err := s.hub.Obey(conn, Order{Subscribe: []string{"sport", "news"}, Unsubscribe: []string{"news", "never"}, Device: "d"}); err != nil {
 		t.Fatal(err)
 	}
 	s.append(to("1", channels("news")))
 	s.append(to("2", channels("sport")))
 	if got := p.id(); got != "2" {
 		t.Errorf("%s", got)
+	}
+	if err := s.hub.Obey(conn, Order{Ack: []string{"1", "2", "2", "never published"}}); err != nil {
+		t.Fatal(err)
 	}
 	if st := s.hub.Stats(); st.Visible != 1 || st.Acknowledged != 2 || st.Events != 2 {
 		t.Errorf("%+v", st)

@@ -57,6 +57,9 @@ func (p *presence) publish(events []*entry, now time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range events {
+		if p.messages[e.message] != nil { // it is told again, which is no news of it
+			continue
+		}
 		m := &published{at: now, hold: now}
 		if !e.urgent {
 			m.hold += ackWithin
@@ -104,8 +107,9 @@ func (p *presence) leave(device string, page *conn) {
 }
 
 // acknowledge notes what a device has. What was not published lately is nothing
-// that anybody asks for: so one device cannot crowd out the others.
-func (p *presence) acknowledge(device string, messages []string) {
+// that anybody asks for: so one device cannot crowd out the others. It returns how
+// many were noted.
+func (p *presence) acknowledge(device string, messages []string) (noted int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, id := range messages {
@@ -123,8 +127,10 @@ func (p *presence) acknowledge(device string, messages []string) {
 			m.acked[device] = true
 			p.acked++
 			p.known.Add(1)
+			noted++
 		}
 	}
+	return noted
 }
 
 // Reached says how far a message has come to a device by its pages. It is asked

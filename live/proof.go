@@ -16,10 +16,17 @@ type Proof struct {
 	Until time.Time
 }
 
-// prove lets a connection go on until its proof expires.
+// prove lets a connection go on until its proof expires. One that is no fresher than
+// what it had changes nothing: a page that was told of the end and has no other
+// would be told, and bring it, without end.
 func (c *conn) prove(until time.Time) {
-	c.until = c.shard.hub.now() + time.Until(until)
-	c.notice = c.until - noticeBefore
+	left := time.Until(until)
+	now := c.shard.hub.now()
+	if c.until != never && now+left < c.until+tickEvery {
+		return
+	}
+	c.until = now + left
+	c.notice = c.until - min(noticeBefore, left/2) // a site may sign for less than a minute
 }
 
 // expired reports whether the proof has, or will before anybody looks again: who

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -25,7 +26,7 @@ func ann(left time.Duration) Listener {
 func TestProofExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t, HubConfig{})
-		for left, notice := range map[time.Duration]time.Duration{300 * time.Second: 240 * time.Second, 30 * time.Second: 0} {
+		for left, notice := range map[time.Duration]time.Duration{300 * time.Second: 240 * time.Second, 30 * time.Second: 15 * time.Second} {
 			began, heard := time.Now(), &tape{}
 			reason, err := s.hub.Stream(t.Context(), ann(left), "", SSE, heard)
 			if took := time.Since(began); reason != Auth || err != nil || took > left || took < left-tickEvery {
@@ -36,7 +37,7 @@ func TestProofExpires(t *testing.T) {
 				t.Errorf("of %v: told at %v", left, told)
 			}
 			for _, f := range heard.frames {
-				if n := members[expiring](f).Left; f.Event == "auth" && (n > 60 || n < min(59, int(left.Seconds())-1) || f.ID != "") {
+				if n := members[expiring](f).Left; f.Event == "auth" && (n > 60 || n < int(min(59*time.Second, left/2).Seconds())-1 || f.ID != "") {
 					t.Errorf("of %v: %+v", left, f)
 				}
 			}
@@ -48,6 +49,46 @@ func TestProofExpires(t *testing.T) {
 	if got := string(Objects.control(control{name: "auth", members: expiring{60}})); got != `{"event":"auth","left":60}` {
 		t.Errorf("in JSON %s", got)
 	}
+}
+
+// A site may sign for less than a minute, or give out one token until it expires: its
+// pages are told of the end, and not each second anew.
+func TestProofThatIsNoFresher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for left, fresh := range map[time.Duration]func() time.Duration{
+			40 * time.Second:  func() time.Duration { return 40 * time.Second },
+			300 * time.Second: nil,
+		} {
+			s := newStation(t, HubConfig{})
+			heard, until := &tape{}, time.Now().Add(left)
+			ctx, end := context.WithCancel(t.Context())
+			var over sync.WaitGroup
+			over.Go(func() { s.hub.Stream(ctx, ann(left), "", SSE, heard) })
+			synctest.Wait()
+			conn := members[hello](heard.last()).Conn
+			told := 0
+			for range 299 {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				n := len(heard.named("auth"))
+				if n == told {
+					continue
+				}
+				told = n
+				if fresh != nil {
+					until = time.Now().Add(fresh())
+				}
+				if err := s.hub.Obey(conn, Order{Proof: &Proof{User: "ann", Opens: []string{"private-ann"}, Until: until}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			end()
+			over.Wait()
+			if most := int(2 * 300 * time.Second / left); told == 0 || told > most {
+				t.Errorf("with tokens of %v it is told of the end %d times in 300 s", left, told)
+			}
+		}
+	})
 }
 
 // A fresh proof of the same user lets the stream go on, until that one expires or

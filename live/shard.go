@@ -262,8 +262,7 @@ func (s *shard) obey(id ID, o Order) error {
 	// A page that never registered acknowledges for nobody, and one that nobody
 	// looks at has shown nothing.
 	if c.device != "" && s.hub.now() < c.seen {
-		s.hub.acknowledged.Add(uint64(len(o.Ack)))
-		s.hub.presence.acknowledge(c.device, o.Ack)
+		s.hub.acknowledged.Add(uint64(s.hub.presence.acknowledge(c.device, o.Ack)))
 	}
 	return nil
 }

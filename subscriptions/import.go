@@ -115,7 +115,7 @@ func (s *Store) importOne(t tables, sub belfry.Subscription, key string) (create
 	if err != nil {
 		return false, err
 	}
-	sub.Channels = append(sub.Channels, old.Channels...)
+	sub.Channels = append(sub.Channels, inherited(old, cmp.Or(sub.User, old.User))...)
 	sub.KeyID = cmp.Or(sub.KeyID, old.KeyID, key)
 	row, err := checked(refreshed(old, sub))
 	if err != nil {

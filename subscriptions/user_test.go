@@ -54,11 +54,29 @@ func TestPrivateChannelsDoNotPassOn(t *testing.T) {
 		if err != nil || !slices.Equal(known.Subscription.Channels, tt.want) {
 			t.Errorf("register, %s: %q, %v", tt.name, known.Subscription.Channels, err)
 		}
+		if tt.set != nil {
+			continue // an import adds to what there is
+		}
+
+		sub = browser(i+201, "news", "private-ann")
+		sub.User = tt.old
+		id := h.register(sub).Subscription.ID
+		again = browser(i + 201)
+		again.Channels = nil
+		if again.User = ""; tt.now != nil {
+			again.User = *tt.now
+		}
+		if _, err := h.Import(t.Context(), []belfry.Subscription{again}, "key"); err != nil {
+			t.Fatal(err)
+		}
+		if row, err := h.Get(t.Context(), id); err != nil || !slices.Equal(row.Channels, tt.want) {
+			t.Errorf("import, %s: %q, %v", tt.name, row.Channels, err)
+		}
 	}
-	if n := h.count(belfry.Audience{Channels: []string{"private-ann"}}); n != 7 {
+	if n := h.count(belfry.Audience{Channels: []string{"private-ann"}}); n != 10 {
 		t.Errorf("%d rows are rung with ann's channel", n)
 	}
-	if n := h.count(belfry.Audience{Users: []string{bob}}); n != 4 {
+	if n := h.count(belfry.Audience{Users: []string{bob}}); n != 5 {
 		t.Errorf("%d rows are bob's", n)
 	}
 }

@@ -45,6 +45,7 @@ func (s *Server) listener(c *gin.Context, u *keys.User, channels []string) (live
 // it would stop for good (BR-64). So it is with a ticket that is no good, since
 // it comes back by itself with the one that it has used.
 func (s *Server) events(c *gin.Context) error {
+	c.Header("Cache-Control", "no-store") // the refusals are 200, too
 	u, err := s.user(c)
 	if err != nil {
 		return err

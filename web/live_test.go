@@ -205,15 +205,19 @@ func TestOrder(t *testing.T) {
 	if got := order(`{"subscribe":["sport"],"unsubscribe":["news"],"visible":true}`); got.status != 204 {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
-	if got := order(fmt.Sprintf(`{"device":{"id":%q,"secret":%q},"ack":["%026d"]}`, id, secret, 1)); got.status != 204 {
+	if got := order(fmt.Sprintf(`{"device":{"id":%q,"secret":%q}}`, id, secret)); got.status != 204 {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	if got := order(fmt.Sprintf(`{"device":{"id":%q,"secret":%q}}`, id, strings.Repeat("A", 43))); got.status != 401 {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	h.publish(newsAudience)
-	if id, got := h.publish(`{"channels":["sport"]}`), s.until(`"message":`); !strings.Contains(got, id) {
+	message := h.publish(`{"channels":["sport"]}`)
+	if got := s.until(`"message":`); !strings.Contains(got, message) {
 		t.Errorf("%s", got)
+	}
+	if got := order(fmt.Sprintf(`{"ack":[%q,"%026d"]}`, message, 1)); got.status != 204 {
+		t.Errorf("%d %s", got.status, got.body)
 	}
 	if st := h.web.Live.Stats(); st.Visible != 1 || st.Acknowledged != 1 {
 		t.Errorf("%+v", st)
