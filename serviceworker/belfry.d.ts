@@ -131,8 +131,9 @@ export declare class Belfry extends EventTarget {
     unsubscribe(): Promise<void>;
     /**
      * Checks the registration against browser and server, and repairs it without
-     * asking. Call it when somebody signs in or out, too, and the registration is theirs, or nobody's. It runs by itself on every page load, and asks the server then at
-     * most every 6 h in one tab, unless something is plainly wrong; called by hand it always does.
+     * asking. Call it when somebody signs in or out, too: the registration is theirs then, or nobody's, and so is what all
+     * tabs hear. It runs by itself on every page load, and asks the server then at most every 6 h in one tab, unless
+     * something is plainly wrong; called by hand it always does.
      *
      * @returns {Promise<State>}
      */
@@ -153,6 +154,7 @@ export declare class Belfry extends EventTarget {
 }
 export type Tabs = {
     join: (channels: string[], onMessage: (event: LiveEvent) => void, onReset?: (reset: LiveReset) => void) => () => void;
+    askAnew: () => void;
 };
 export type Device = {
     id: string;

@@ -248,12 +248,14 @@ export class Belfry extends EventTarget {
 
   /**
    * Checks the registration against browser and server, and repairs it without
-   * asking. Call it when somebody signs in or out, too, and the registration is theirs, or nobody's. It runs by itself on every page load, and asks the server then at
-   * most every 6 h in one tab, unless something is plainly wrong; called by hand it always does.
+   * asking. Call it when somebody signs in or out, too: the registration is theirs then, or nobody's, and so is what all
+   * tabs hear. It runs by itself on every page load, and asks the server then at most every 6 h in one tab, unless
+   * something is plainly wrong; called by hand it always does.
    *
    * @returns {Promise<State>}
    */
   async reconcile() {
+    this.#askAnew();
     return this.#inTurn(() => this.#check(true));
   }
 
@@ -278,6 +280,16 @@ export class Belfry extends EventTarget {
     let stop = () => { stopped = true; };
     this.#tabs.then((tabs) => { if (!stopped) stop = tabs.join(chosen, onMessage, onReset); });
     return () => stop();
+  }
+
+  /** Has whoever listens, in whichever tab, ask again who is signed in: only one tab has the connection. */
+  #askAnew() {
+    if (!this.#userToken) return;
+    this.#tabs?.then((tabs) => tabs.askAnew());
+    if (!globalThis.BroadcastChannel) return;
+    const bus = new BroadcastChannel(`belfry.live ${this.#server}`);
+    bus.postMessage({ user: true });
+    bus.close();
   }
 
   /** @returns {Promise<{ id: string, secret: string } | null>} who this browser is to the server */
@@ -507,7 +519,7 @@ function isTabOnIOS() {
 /**
  * What live.js has for us.
  *
- * @typedef {{ join: (channels: string[], onMessage: (event: LiveEvent) => void, onReset?: (reset: LiveReset) => void) => () => void }} Tabs
+ * @typedef {{ join: (channels: string[], onMessage: (event: LiveEvent) => void, onReset?: (reset: LiveReset) => void) => () => void, askAnew: () => void }} Tabs
  */
 
 /**
@@ -705,11 +717,26 @@ async function announce(server, known, user, subscription, keyId, channels, chos
     if (answer.status !== 401 || answer.body.code === 'user-token') throw failure(answer);
     // The server lost the row: register anew.
   }
-  const answer = await call(server, 'POST', '/v1/subscriptions', { secret, user, body: { ...about, channels }, limit: left(SERVER_LIMIT) });
+  // One private channel from earlier that the token does not open would keep the browser from ever coming back.
+  const opened = chosen ? channels : channels.filter((name) => !name.startsWith('private-') || opens(user).includes(name));
+  const answer = await call(server, 'POST', '/v1/subscriptions', { secret, user, body: { ...about, channels: opened }, limit: left(SERVER_LIMIT) });
   const { id, secret: given = secret } = answer.body;
   if (answer.status !== 201 && answer.status !== 200) throw failure(answer);
   if (typeof id !== 'string' || typeof given !== 'string') throw new BelfryError('refused', { message: 'The server did not say who we are.', status: answer.status });
-  return { id, secret: given, server, hash, keyId, channels: listed(answer, channels), stale: false };
+  return { id, secret: given, server, hash, keyId, channels: listed(answer, opened), stale: false };
+}
+
+/**
+ * @param {string | null} token
+ * @returns {unknown[]} the private channels that it opens, as it says itself
+ */
+function opens(token) {
+  try {
+    const { channels } = JSON.parse(new TextDecoder().decode(octets((token ?? '').split('.')[1])));
+    return Array.isArray(channels) ? channels : [];
+  } catch {
+    return [];
+  }
 }
 
 /**

@@ -156,6 +156,7 @@ async function poll(page, server, { channels, cursor, token }, wait, signal) {
   const hangUp = new AbortController();
   const stop = () => hangUp.abort();
   signal?.addEventListener('abort', stop);
+  if (signal?.aborted) stop();
   const timer = setTimeout(stop, wait * SECOND + ANSWER);
   try {
     const answer = await page.fetch(`${server}/v1/poll?${query(channels, ['wait', String(wait)], cursor && ['cursor', cursor])}`,
@@ -629,6 +630,7 @@ export class Tabs {
   #transport = '';
   /** @type {Set<string>} ids */ #given = new Set();
   #gone = new AbortController();
+  #missed = new AbortController(); // ends the look for what was missed
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
   /**
@@ -684,6 +686,19 @@ export class Tabs {
     };
   }
 
+  /** The user may be another one, says this page. Where there is a bus, all tabs hear it there, and so does this one. */
+  askAnew() {
+    if (!this.#bus) this.#askAnew();
+  }
+
+  /** Lets go of the token at once, and of all that came by it. */
+  #askAnew() {
+    if (!this.#pass) return;
+    this.#pass.spoil();
+    this.#missed.abort();
+    this.#line?.dial();
+  }
+
   /** Without locks or a bus there is no telling who else is there: each tab leads itself. */
   #start() {
     if (this.#listeners.size === 0 || !this.#gone.signal.aborted && (this.#bus || this.#line)) return;
@@ -699,6 +714,8 @@ export class Tabs {
   /** Leaves the others, at once: a page in the back/forward cache must hold nothing. */
   #stop() {
     this.#gone.abort(); // which gives the lock back
+    this.#missed.abort();
+    this.#pass?.spoil(); // it hears of no change until it is back
     clearTimeout(this.#timer);
     this.#follow();
     this.#post({ gone: this.#name });
@@ -826,6 +843,8 @@ export class Tabs {
       if (this.#others.delete(text(data.gone)) && this.#line) this.#tune();
     } else if (text(data.ack)) {
       this.#line?.ack(text(data.ack));
+    } else if (data.user) {
+      this.#askAnew();
     } else if (data.said && !this.#line) {
       this.#listen(object(data.said));
       if (data.roll) this.#here(false);
@@ -848,12 +867,14 @@ export class Tabs {
     const from = this.#behind;
     if (!from) return;
     this.#behind = '';
+    this.#missed = new AbortController();
+    const { signal } = this.#missed;
     try {
       const token = (await this.#pass?.token()) ?? '';
       const opened = opens(token);
       const channels = this.#channels.filter((name) => !name.startsWith('private-') || opened.includes(name));
       for (let cursor = from, more = true; more;) {
-        const answer = await poll(this.#page, this.#server, { channels, cursor, token }, 0, this.#gone.signal);
+        const answer = await poll(this.#page, this.#server, { channels, cursor, token }, 0, signal);
         if (answer.refused?.stale) this.#pass?.spoil();
         if (answer.refused) throw new Error('refused');
         if (answer.reset) this.#reset(answer.reset);

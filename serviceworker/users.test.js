@@ -44,7 +44,7 @@ function site(t, answers, { without = ['locks'] } = {}) {
     page.transports.push(transport);
     if (reason) page.reasons.push(reason);
   });
-  return page;
+  return Object.assign(page, { tabs });
 }
 
 /** @param {TestContext} t @param {number} ms */
@@ -238,6 +238,150 @@ test('a tab that does not say who is there hears what is public, whatever others
   page.listen('offers', 'private-ann');
   await pass(t, 100);
   assert.deepEqual([page.tower.streams.length, page.tower.orders.map(({ order }) => order)], [1, [{ subscribe: ['offers'], unsubscribe: [] }]]);
+  new page.tab.BroadcastChannel(`belfry.live ${server}`).postMessage({ user: true });
+  await settled();
+  assert.equal(page.tower.streams.length, 1, 'and is the same one whoever signs in');
+});
+
+// Somebody else signs in, and the page stays where it is.
+
+test('who is signed in is asked anew when the page says so, and nothing more is heard as the one before', async (t) => {
+  const bob = sign('bob', 'private-bob');
+  const page = site(t, [ann, bob]);
+  page.listen('news', 'private-ann', 'private-bob');
+  await settled();
+  const { tower } = page;
+  tower.last.hello();
+  await settled();
+  const before = tower.last;
+  page.tabs.askAnew();
+  before.say(message('m1', 'private-ann'));
+  assert.deepEqual([before.left, page.heard], [true, []], 'also before the site has answered');
+  await settled();
+  assert.deepEqual([tower.open.length, tower.last.channels, tower.callers.at(-1)], [1, ['news', 'private-bob'], `/v1/tickets Bearer ${bob}`]);
+});
+
+test('a page that comes back from the back/forward cache asks again who is signed in', async (t) => {
+  const bob = sign('bob');
+  const page = site(t, [ann, bob], { without: [] });
+  page.listen('news');
+  await settled();
+  page.tab.hide();
+  page.tab.show();
+  await settled();
+  assert.deepEqual([page.tower.open.length, page.tower.callers], [1, [`/v1/tickets Bearer ${ann}`, `/v1/tickets Bearer ${bob}`]]);
+});
+
+test('a tab that catches up for the one before tells nothing of it, and begins again for the next', async (t) => {
+  const bob = sign('bob');
+  const page = site(t, [ann, bob], { without: [] });
+  const { home, tower } = page;
+  const leader = new Tabs(/** @type {any} */ (home.open()), server, new EventTarget(), async () => null, () => {}, async () => ann);
+  leader.join(['news'], () => {});
+  await settled();
+  tower.last.hello();
+  page.listen('news');
+  await settled();
+  tower.last.say({ event: 'ping', cursor: 'e.1' });
+  await settled();
+  page.tab.hide();
+  /** @type {((answer: Response) => void)[]} */
+  const answers = [];
+  tower.poll = () => new Promise((resolve) => { answers.push(resolve); });
+  page.tab.show();
+  await settled();
+  assert.deepEqual([tower.polls.length, tower.callers.at(-1)], [1, `/v1/poll Bearer ${ann}`]);
+  const bus = new page.tab.BroadcastChannel(`belfry.live ${server}`);
+  bus.postMessage({ user: true });
+  await settled();
+  answers[0](Response.json({ cursor: 'e.5', messages: [message('m1')], more: false }));
+  await settled();
+  assert.deepEqual(page.heard, []);
+  tower.poll = () => Response.json({ cursor: 'e.5', messages: [message('m2')], more: false });
+  tower.last.hello();
+  await settled();
+  assert.deepEqual([tower.polls.length, tower.callers.at(-1), page.heard], [2, `/v1/poll Bearer ${bob}`, ['m2']]);
+});
+
+test('a tab that wants to catch up while the site thinks does not do so as the one before', async (t) => {
+  const page = site(t, [ann], { without: [] });
+  const { home, tower } = page;
+  const leader = new Tabs(/** @type {any} */ (home.open()), server, new EventTarget(), async () => null, () => {}, async () => ann);
+  leader.join(['news'], () => {});
+  await settled();
+  tower.last.hello();
+  page.listen('news');
+  await settled();
+  tower.last.say({ event: 'ping', cursor: 'e.1' });
+  await settled();
+  /** @type {(token: string) => void} */
+  let say = () => {};
+  page.userToken = () => new Promise((resolve) => { say = resolve; });
+  page.tab.hide();
+  page.tab.show();
+  await settled();
+  new page.tab.BroadcastChannel(`belfry.live ${server}`).postMessage({ user: true });
+  await settled();
+  say(ann);
+  await settled();
+  assert.equal(tower.polls.length, 0);
+});
+
+/**
+ * A page that calls the kit as sites do, in a browser where another tab leads.
+ *
+ * @param {TestContext} t
+ * @param {any} userToken
+ */
+async function second(t, userToken) {
+  const page = site(t, [ann, sign('bob')], { without: [] });
+  page.listen('news', 'private-ann');
+  await settled();
+  page.tower.last.hello();
+  await settled();
+  new Browser(t, { tab: page.home.open() });
+  globalThis.fetch = page.tower.fetch;
+  const belfry = connect({ server, userToken });
+  await settled();
+  return { page, belfry };
+}
+
+for (const listens of [false, true]) {
+  test(`a page that ${listens ? 'listens' : 'does not listen'} says for all tabs that somebody else may be signed in`, async (t) => {
+    const { page, belfry } = await second(t, () => sign('bob'));
+    let asked = 1;
+    if (listens) {
+      belfry.listen(['offers'], () => {});
+      while (page.tower.orders.length === 0) await settled(); // live.js is being loaded
+    }
+    await belfry.reconcile();
+    await settled();
+    assert.deepEqual([page.asked, page.tower.open.length, page.tower.callers.at(-1)], [++asked, 1, `/v1/tickets Bearer ${sign('bob')}`]);
+    assert.deepEqual(page.tower.last.channels, listens ? ['news', 'offers'] : ['news']);
+  });
+}
+
+test('a page that leads and says itself that somebody else may be signed in asks once', async (t) => {
+  const home = new Household();
+  stopClock(t);
+  new Browser(t, { tab: home.open() });
+  globalThis.fetch = home.tower.fetch;
+  let asked = 0;
+  const belfry = connect({ server, userToken: () => (asked++ === 0 ? ann : sign('bob')) });
+  await settled();
+  belfry.listen(['news'], () => {});
+  while (home.tower.streams.length === 0) await settled(); // live.js is being loaded
+  home.tower.last.hello();
+  await belfry.reconcile();
+  await settled();
+  assert.deepEqual([asked, home.tower.open.length, home.tower.callers.at(-1)], [2, 1, `/v1/tickets Bearer ${sign('bob')}`]);
+});
+
+test('a page that does not say who is there has nothing to say of it', async (t) => {
+  const { page, belfry } = await second(t, undefined);
+  await belfry.reconcile();
+  await settled();
+  assert.deepEqual([page.asked, page.tower.streams.length], [1, 1]);
 });
 
 // Registering.
@@ -312,6 +456,33 @@ test('a token that the server does not take is not mistaken for a row that it lo
   assert.deepEqual([browser.server.calls.map(({ method }) => method), belfry.state], [['GET', 'PUT'], 'stale']);
 });
 
+for (const [who, token, left] of /** @type {[string, string | null, string[]][]} */ ([
+  ['somebody else', sign('bob', 'private-club'), ['news', 'private-club']],
+  ['nobody', null, ['news']],
+  ['somebody whose token cannot be read', 'x.y.z', ['news']],
+])) {
+  test(`a row that the server lost is made anew without what the token of ${who} does not open`, async (t) => {
+    let user = /** @type {string | null} */ (ann);
+    const { browser, belfry } = await registering(t, () => user);
+    await elapsed(t, belfry.subscribe(['news', 'private-ann', 'private-club']));
+    browser.server.rows.clear();
+    user = token;
+    await elapsed(t, belfry.reconcile());
+    assert.deepEqual([browser.server.calls.at(-1)?.method, browser.server.calls.at(-1)?.body.channels, belfry.channels, belfry.state], ['POST', left, left, 'on']);
+  });
+}
+
+test('who chooses a private channel now is told that the server does not open it', async (t) => {
+  const { browser, belfry } = await registering(t, () => sign('bob'));
+  browser.server.answer('POST', 403, { code: 'private-channel', detail: 'the user token does not open private-ann' });
+  await assert.rejects((async () => {
+    const work = belfry.subscribe(['private-ann']);
+    await elapsed(t, work.catch(() => {}));
+    return work;
+  })(), { code: 'refused', problem: 'private-channel' });
+  assert.deepEqual(browser.server.calls.at(-1)?.body.channels, ['private-ann']);
+});
+
 test('private channels can be listened to where the site says who is there', async (t) => {
   stopClock(t);
   const home = new Household();
@@ -322,4 +493,7 @@ test('private channels can be listened to where the site says who is there', asy
   belfry.listen(['private-ann'], () => {});
   while (home.tower.streams.length === 0) await settled(); // live.js is being loaded
   assert.deepEqual([home.tower.last.channels, home.tower.last.ticket], [['private-ann'], 'ticket1']);
+  await belfry.reconcile();
+  await settled();
+  assert.deepEqual([home.tower.open.length, home.tower.last.ticket], [1, 'ticket2'], 'and without a bus the page itself hears that this may be somebody else');
 });

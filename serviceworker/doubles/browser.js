@@ -43,7 +43,8 @@ export class Browser {
     const browser = this;
     /** @type {any} */
     const navigator = {
-      userAgent, language, maxTouchPoints: touch, ...(standalone && { standalone: true }), locks: this.locks,
+      userAgent, language, maxTouchPoints: touch, ...(standalone && { standalone: true }), locks: tab?.navigator.locks ? { request: (/** @type {string} */ name, /** @type {any} */ options, /** @type {any} */ work) =>
+        (name === 'belfry' ? this.locks : /** @type {any} */ (tab.navigator.locks)).request(name, options, work) } : this.locks,
       permissions: { query: async () => this.permissionStatus },
       serviceWorker: {
         register: (/** @type {string} */ url, /** @type {any} */ options) => this.#register(url, options),

@@ -59,6 +59,7 @@ export class Tower {
 
   /** @type {(input: any, init?: any) => Promise<Response>} */
   fetch = async (input, init = {}) => {
+    init.signal?.throwIfAborted();
     const url = new URL(input);
     const authorization = init.headers?.Authorization;
     if (authorization) this.callers.push(`${url.pathname} ${authorization}`);
