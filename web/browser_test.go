@@ -286,7 +286,7 @@ func TestRegisterLimit(t *testing.T) {
 // an IPv6 customer has one share for all its addresses.
 func TestLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(Limit{10, time.Minute})
+		l := newLimiter("registrations", Limit{10, time.Minute}, perDay)
 		take := func(ip string) bool { _, err := l.allow(ip); return err == nil }
 		for i := range 10 {
 			if !take("192.0.2.7") {

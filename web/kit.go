@@ -2,7 +2,6 @@ package web
 
 import (
 	"crypto/sha256"
-	"embed"
 	"encoding/base64"
 	"io/fs"
 	"net/http"
@@ -12,31 +11,14 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-//go:embed demo
-var demo embed.FS
-
 // kitPolicy binds the worker, which obeys the policy it came with: it talks to
 // its own server and runs no script from elsewhere (BR-34, SEC-35).
 const kitPolicy = "default-src 'self'; img-src *"
 
-// demoPolicy is as strict as the kit claims to work under (BR-34).
-const demoPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
-	"worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+// kitRoutes serves the browser kit.
+func (s *Server) kitRoutes() []route { return filesOf(s.Kit, kitPolicy) }
 
-// kitRoutes serves the browser kit and, where it is wanted, the demo page.
-func (s *Server) kitRoutes() []route {
-	routes := filesOf(s.Kit, kitPolicy)
-	if s.Demo {
-		page, err := fs.Sub(demo, "demo")
-		if err != nil {
-			panic(err) // the folder is embedded
-		}
-		routes = append(routes, filesOf(page, demoPolicy)...)
-	}
-	return routes
-}
-
-// filesOf makes a route for each file of a folder; index.html stands at /.
+// filesOf makes a route for each file of a folder.
 func filesOf(folder fs.FS, policy string) (routes []route) {
 	entries, err := fs.ReadDir(folder, ".")
 	if err != nil {
@@ -47,11 +29,7 @@ func filesOf(folder fs.FS, policy string) (routes []route) {
 		if err != nil {
 			panic(err)
 		}
-		at := "/" + entry.Name()
-		if entry.Name() == "index.html" {
-			at = "/"
-		}
-		routes = append(routes, route{http.MethodGet, at, anyone, serveFile(entry.Name(), content, policy)})
+		routes = append(routes, route{http.MethodGet, "/" + entry.Name(), anyone, serveFile(entry.Name(), content, policy)})
 	}
 	return routes
 }

@@ -18,23 +18,25 @@ const (
 	remembered = 100_000
 )
 
-// A limiter bounds registrations by address. Addresses live in memory only (SEC-26).
+// A limiter bounds by address what browsers write. Addresses live in memory only (SEC-26).
 type limiter struct {
+	what  string // is counted, in words
 	limit Limit
+	day   int // as many come back in a day
 	known *lru.Cache[netip.Prefix, buckets]
 }
 
 type buckets struct{ short, day *rate.Limiter }
 
-func newLimiter(l Limit) *limiter {
+func newLimiter(what string, l Limit, day int) *limiter {
 	known, err := lru.New[netip.Prefix, buckets](remembered)
 	if err != nil {
 		panic(err) // only a size below 1 is refused
 	}
-	return &limiter{l, known}
+	return &limiter{what, l, day, known}
 }
 
-// allow takes one registration from ip's share, or says how long to wait.
+// allow takes one from ip's share, or says how long to wait.
 func (l *limiter) allow(ip string) (time.Duration, error) {
 	if l.limit.N == 0 {
 		return 0, nil
@@ -49,7 +51,7 @@ func (l *limiter) allow(ip string) (time.Duration, error) {
 		r := bucket.ReserveN(now, 1)
 		if wait := r.DelayFrom(now); wait > 0 {
 			r.CancelAt(now)
-			return wait, &belfry.Error{Kind: errTooMany, Code: "too-many", Text: "too many registrations from this address", Hint: "wait as long as Retry-After says"}
+			return wait, &belfry.Error{Kind: errTooMany, Code: "too-many", Text: "too many " + l.what + " from this address", Hint: "wait as long as Retry-After says"}
 		}
 	}
 	return 0, nil
@@ -58,7 +60,7 @@ func (l *limiter) allow(ip string) (time.Duration, error) {
 func (l *limiter) bucketsOf(p netip.Prefix) buckets {
 	fresh := buckets{
 		rate.NewLimiter(rate.Every(l.limit.Per/time.Duration(l.limit.N)), l.limit.N),
-		rate.NewLimiter(rate.Every(24*time.Hour/perDay), max(perDay, l.limit.N)),
+		rate.NewLimiter(rate.Every(24*time.Hour/time.Duration(l.day)), max(l.day, l.limit.N)),
 	}
 	if known, found, _ := l.known.PeekOrAdd(p, fresh); found {
 		l.known.Get(p) // marks it as recently used

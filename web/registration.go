@@ -75,7 +75,7 @@ func (s *Server) somebody(c *gin.Context, r registration) (u *keys.User, err err
 // register stores a browser's subscription, or brings a known one up to date
 // for whoever holds its secret.
 func (s *Server) register(c *gin.Context) error {
-	if err := s.limited(c); err != nil {
+	if err := s.limited(c, s.limiter); err != nil {
 		return err
 	}
 	r, err := decode[registration](c.Request.Body, maxRegistration)
@@ -130,7 +130,7 @@ func (s *Server) register(c *gin.Context) error {
 
 // change lets a device say what is new about itself.
 func (s *Server) change(c *gin.Context) error {
-	if err := s.limited(c); err != nil {
+	if err := s.limited(c, s.limiter); err != nil {
 		return err
 	}
 	if err := s.authorise(c); err != nil {
@@ -245,10 +245,10 @@ func (s *Server) knownKey(id string) error {
 		Hint: "in a browser, unsubscribe and subscribe with the key that /v1/config names; `belfry keys show` lists the server's"}
 }
 
-// limited takes a registration from the caller's share (SEC-42).
-func (s *Server) limited(c *gin.Context) error {
+// limited takes one from the caller's share (SEC-42).
+func (s *Server) limited(c *gin.Context, l *limiter) error {
 	// gin does not know the zone of a link-local address, and finds none then.
-	wait, err := s.limiter.allow(cmp.Or(c.ClientIP(), c.RemoteIP()))
+	wait, err := l.allow(cmp.Or(c.ClientIP(), c.RemoteIP()))
 	if wait > 0 {
 		c.Header("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
 	}

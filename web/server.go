@@ -46,8 +46,9 @@ type Config struct {
 
 	Metrics *prometheus.Registry // what is counted elsewhere in the house; the front door adds its own
 
-	Kit  fs.FS // the files of the browser kit
-	Demo bool  // serve the demo page at /
+	Kit  fs.FS     // the files of the browser kit
+	Demo bool      // serve the demo page at /
+	Chat *live.Log // where its visitors write to each other; nil means that they cannot
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; none by default (SEC-40)
 	RegisterLimit  Limit          // registrations of one address; zero means none are limited
@@ -63,7 +64,8 @@ type Limit struct {
 // Server answers HTTP. Public and Operators are its two doors.
 type Server struct {
 	Config
-	limiter    *limiter
+	limiter    *limiter // of registrations
+	chatter    *limiter // of lines in the chat
 	tickets    *tickets
 	counts     counts
 	warnedOnce sync.Once // an untrusted peer sent X-Forwarded-For
@@ -80,7 +82,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	return &Server{Config: cfg, limiter: newLimiter(cfg.RegisterLimit), tickets: newTickets(), counts: newCounts(cfg.Metrics)}, nil
+	return &Server{Config: cfg, limiter: newLimiter("registrations", cfg.RegisterLimit, perDay), chatter: newLimiter("lines", chatLimit, chatPerDay), tickets: newTickets(), counts: newCounts(cfg.Metrics)}, nil
 }
 
 // A route maps one call to the least role that may make it (SEC-10). All routes
@@ -93,7 +95,7 @@ type route struct {
 
 // publicRoutes is everything that a browser can reach.
 func (s *Server) publicRoutes() []route {
-	return append(s.kitRoutes(), []route{
+	return slices.Concat(s.kitRoutes(), s.demoRoutes(), []route{
 		{http.MethodGet, "/healthz", anyone, s.healthy},
 		{http.MethodGet, "/readyz", anyone, s.ready},
 		{http.MethodGet, "/v1/config", anyone, s.config},
@@ -106,7 +108,7 @@ func (s *Server) publicRoutes() []route {
 		{http.MethodGet, "/v1/ws", anyone, s.socket},
 		{http.MethodPost, "/v1/connections/:conn", anyone, s.order},
 		{http.MethodPost, "/v1/tickets", anyone, s.ticket},
-	}...)
+	})
 }
 
 // operatorRoutes is everything that an operator can reach. None of it is on the

@@ -199,9 +199,17 @@ func (h *house) join(ctx context.Context) (err error) {
 	}
 	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Live: h.live, Keys: h.keys, Webhook: h.webhook, UserKey: h.userKey, Audience: h.cfg.Audience(h.public.Addr()), Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
 		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) }, Doctor: h.examine, Metrics: meter.registry,
-		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), TrustedProxies: h.cfg.TrustedProxies,
+		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), Chat: h.chat(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
 	return err
+}
+
+// chat is where visitors of the demo page write to each other; nil unless they may.
+func (h *house) chat() *live.Log {
+	if h.cfg.DemoChat {
+		return h.events
+	}
+	return nil
 }
 
 // openLive opens the log of events and the hub that streams it.

@@ -37,6 +37,7 @@ type Serve struct {
 	CallbackHosts  belfry.CallbackHosts
 	Engine         string
 	Demo           bool
+	DemoChat       bool
 	LogLevel       string
 }
 
@@ -58,10 +59,11 @@ func ServeFlags(fs *pflag.FlagSet) func() (Serve, error) {
 	callbacks := fs.StringSlice("callback-host", nil, "one receiver of callbacks that may be in your own network, `HOST[:PORT]`; on this machine also http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
 	engine := fs.String("engine", "native", "`name` of what seals messages: native or webpush-go")
 	demo := fs.Bool("demo", false, "serve the demo page at / even with --public-url")
+	chat := fs.Bool("demo-chat", false, "let visitors of the demo page write to each other, live; anybody who opens it may")
 	level := fs.String("log-level", "info", "`level` of what is logged: debug, info, warn or error")
 	return func() (Serve, error) {
 		c := Serve{Listen: *listen, PublicURL: *public, Origins: *origins, Subject: *subject, OpsListen: *ops, TLSCert: *cert,
-			TLSKey: *key, PushCA: *ca, Engine: *engine, Demo: *demo, LogLevel: *level}
+			TLSKey: *key, PushCA: *ca, Engine: *engine, Demo: *demo, DemoChat: *chat, LogLevel: *level}
 		return c, c.check(*proxies, *limit, *listeners, *hosts, *callbacks)
 	}
 }
@@ -120,6 +122,10 @@ func (c *Serve) checkListeners() error {
 			return &belfry.Error{Kind: belfry.ErrInvalid, Code: "ops-listen", Where: "--ops-listen", Text: "must be a loopback address without TLS: tokens would travel in the clear",
 				Hint: "add --tls-cert and --tls-key, or listen on 127.0.0.1"}
 		}
+	}
+	if c.DemoChat && !c.ShowsDemo() {
+		return &belfry.Error{Kind: belfry.ErrInvalid, Code: "usage", Where: "--demo-chat", Text: "is a part of the demo page, which is not served here",
+			Hint: "add --demo"}
 	}
 	if !slices.Contains([]string{"native", "webpush-go"}, c.Engine) {
 		return usage("--engine", fmt.Sprintf("must be native or webpush-go, not %+q", c.Engine))

@@ -54,6 +54,22 @@ func TestWhoMayRegister(t *testing.T) {
 	}
 }
 
+// A chat on a page that is not there would leave its operator to look for it. No
+// flag but its own opens one.
+func TestDemoChat(t *testing.T) {
+	for args, ok := range map[string]bool{
+		"--demo-chat": true, "--public-url https://ring.example.com --demo --demo-chat": true,
+		"--public-url https://ring.example.com --demo-chat": false, "--origin https://www.example.com --listen :8080 --demo-chat": false,
+	} {
+		if c, err := parse(strings.Fields(args)...); (err == nil) != ok || ok && !c.DemoChat {
+			t.Errorf("%s: %v, the chat is %v", args, err, c.DemoChat)
+		}
+	}
+	if c, err := parse("--demo"); err != nil || c.DemoChat {
+		t.Errorf("without its flag: %v, the chat is %v", err, c.DemoChat)
+	}
+}
+
 // Where nobody could register, serve does not start, rather than wait for
 // somebody who cannot come.
 func TestListenerNeedsAnOrigin(t *testing.T) {
@@ -112,13 +128,13 @@ func TestFromEnv(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := map[string]string{"BELFRY_ORIGIN": "https://env.example.com", "BELFRY_SUBJECT": "mailto:ops@example.com",
-		"BELFRY_TRUSTED_PROXY": "10.0.0.0/8,192.0.2.1", "BELFRY_DEMO": "true", "BELFRY_ENGINE": ""}
+		"BELFRY_TRUSTED_PROXY": "10.0.0.0/8,192.0.2.1", "BELFRY_DEMO": "true", "BELFRY_DEMO_CHAT": "true", "BELFRY_ENGINE": ""}
 	if err := FromEnv(fs, func(name string) string { return env[name] }); err != nil {
 		t.Fatal(err)
 	}
 	c, err := read()
 	if err != nil || !slices.Equal(c.Origins, []string{"https://flag.example.com"}) || c.Subject != "mailto:ops@example.com" ||
-		len(c.TrustedProxies) != 2 || !c.Demo || c.Engine != "native" {
+		len(c.TrustedProxies) != 2 || !c.Demo || !c.DemoChat || c.Engine != "native" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	env["BELFRY_DEMO"] = "perhaps"

@@ -115,6 +115,42 @@ function note(words, title = '', when = '') {
   while (byId('heard').childElementCount > MOST) byId('heard').lastElementChild?.remove();
 }
 
+const MOST_LINES = 50; // of the chat
+
+/** Shows what is written in any window, the newest last, and sends what is written in this one. */
+function openChat() {
+  const lines = byId('lines');
+  belfry.listen(['demo-chat'], ({ message: { body }, time }) => {
+    const line = document.createElement('li');
+    const when = document.createElement('small');
+    when.textContent = new Date(time).toLocaleTimeString();
+    line.append(body ?? '', ' ', when); // text: a stranger wrote it
+    lines.append(line);
+    while (lines.childElementCount > MOST_LINES) lines.firstElementChild?.remove();
+    lines.scrollTop = lines.scrollHeight;
+  });
+  byId('write').addEventListener('submit', (event) => {
+    event.preventDefault();
+    write();
+  });
+}
+
+/** Sends the line of this window, which is gone from its field once the server has it. */
+async function write() {
+  const field = /** @type {HTMLInputElement} */ (byId('line'));
+  const text = field.value;
+  let trouble = '';
+  try {
+    const answer = await fetch('/demo/chat', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ text }) });
+    if (!answer.ok) trouble = (await answer.json()).detail;
+    else if (field.value === text) field.value = '';
+  } catch {
+    trouble = 'The server does not answer.';
+  }
+  byId('unsaid').textContent = trouble;
+  byId('unsaid').hidden = trouble === '';
+}
+
 belfry.addEventListener('state', () => {
   render();
   if (belfry.device === null) return;
@@ -127,6 +163,7 @@ belfry.addEventListener('transport', (event) => {
 });
 for (const box of boxes) box.addEventListener('change', listen);
 listen();
+if (document.getElementById('chat')) openChat(); // where the server runs with --demo-chat
 onClick('subscribe', () => belfry.subscribe(chosen()));
 onClick('save', () => belfry.setChannels(chosen()));
 onClick('unsubscribe', () => belfry.unsubscribe());
