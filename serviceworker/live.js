@@ -496,7 +496,8 @@ class Line {
     this.#proven.add(call.way);
     remember(this.#page, call.way);
     this.#watch(call);
-    this.#tell({ event: 'transport', transport: call.way });
+    // With the place where it begins: whoever takes over before anything is said goes on from there.
+    this.#tell({ event: 'transport', transport: call.way, cursor: this.cursor });
     this.#retune();
     this.bind();
   }

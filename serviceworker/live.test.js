@@ -595,6 +595,21 @@ test('a tab takes over within 2 s when the leader closes, where that one was, an
   assert.deepEqual([page.heard, second.heard, third.heard], [['m1'], ['m3'], ['m2']]);
 });
 
+test('a stream that has said nothing yet is gone on with where it began, by another tab and by its own', async (t) => {
+  const { home, tower, page } = await streaming(t);
+  const other = home.page();
+  other.listen('news');
+  await settled();
+  page.tab.hide();
+  await pass(t, 100);
+  assert.deepEqual([tower.streams.length, tower.last.cursor], [2, 'e.0'], 'the other leads');
+  other.tab.hide();
+  await settled();
+  page.tab.show();
+  await pass(t, 100);
+  assert.deepEqual([tower.streams.length, tower.last.cursor], [3, 'e.0'], 'back from the back/forward cache');
+});
+
 test('a leader that is frozen is replaced within 2 s by a tab that is looked at, and steps back', async (t) => {
   const { home, tower, page } = await streaming(t);
   page.tab.freeze();
