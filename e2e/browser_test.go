@@ -56,6 +56,19 @@ type remote interface {
 	// goes there.
 	Follow(ctx context.Context, url string) error
 
+	// OpenTab opens url in a new tab and goes there.
+	OpenTab(ctx context.Context, url string) error
+
+	// CloseTab closes the tab in which it is, and goes to the one that shows url.
+	CloseTab(ctx context.Context, url string) error
+
+	// Back goes back by one page in the history of the tab.
+	Back(ctx context.Context) error
+
+	// Offline takes the network away from the browser, loopback included, or gives
+	// it back.
+	Offline(ctx context.Context, yes bool) error
+
 	// Handled waits until the browser is done with n pushes in the life of its
 	// profile, as it is before a person can have seen what came of them. Chromium
 	// looks afterwards whether there is a notification, and shows one of its own

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -19,7 +20,8 @@ import (
 // more, so that no driver has to be installed beside the browser.
 type DevTools struct {
 	ws      *websocket.Conn
-	session string // of the page that commands are for
+	target  string // the page that commands are for
+	session string // with it
 
 	mu      sync.Mutex // guards what follows
 	last    int        // id of the command sent last
@@ -268,12 +270,70 @@ func (d *DevTools) Follow(ctx context.Context, url string) error {
 	if err != nil {
 		return fmt.Errorf("%w; there are %v", err, d.pages)
 	}
+	return d.attach(ctx, id)
+}
+
+// attach goes to a page.
+func (d *DevTools) attach(ctx context.Context, id string) error {
 	var answer struct{ SessionID string }
 	if err := d.Do(ctx, "Target.attachToTarget", map[string]any{"targetId": id, "flatten": true}, &answer); err != nil {
 		return err
 	}
-	d.session = answer.SessionID
+	d.target, d.session = id, answer.SessionID
+	if err := d.Do(ctx, "Target.activateTarget", map[string]any{"targetId": id}, nil); err != nil {
+		return err
+	}
 	return d.loaded(ctx)
+}
+
+// OpenTab implements remote.
+func (d *DevTools) OpenTab(ctx context.Context, url string) error {
+	var answer struct{ TargetID string }
+	if err := d.Do(ctx, "Target.createTarget", map[string]any{"url": "about:blank"}, &answer); err != nil {
+		return err
+	}
+	if err := d.attach(ctx, answer.TargetID); err != nil {
+		return err
+	}
+	return d.Navigate(ctx, url)
+}
+
+// CloseTab implements remote.
+func (d *DevTools) CloseTab(ctx context.Context, url string) error {
+	if err := d.Do(ctx, "Target.closeTarget", map[string]any{"targetId": d.target}, nil); err != nil {
+		return err
+	}
+	return d.Follow(ctx, url)
+}
+
+// Back implements remote.
+func (d *DevTools) Back(ctx context.Context) error {
+	var history struct {
+		CurrentIndex int
+		Entries      []struct {
+			ID  int
+			URL string
+		}
+	}
+	if err := d.Do(ctx, "Page.getNavigationHistory", nil, &history); err != nil {
+		return err
+	}
+	if history.CurrentIndex == 0 {
+		return errors.New("there is nothing to go back to")
+	}
+	to := history.Entries[history.CurrentIndex-1]
+	if err := d.Do(ctx, "Page.navigateToHistoryEntry", map[string]any{"entryId": to.ID}, nil); err != nil {
+		return err
+	}
+	if err := d.until(ctx, func() bool { return d.pages[d.target].URL == to.URL }); err != nil {
+		return err
+	}
+	return d.loaded(ctx)
+}
+
+// Offline implements remote, for the page where it is.
+func (d *DevTools) Offline(ctx context.Context, yes bool) error {
+	return d.Do(ctx, "Network.emulateNetworkConditions", map[string]any{"offline": yes, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}, nil)
 }
 
 // Handled implements remote. The browser's record of pushes, which it keeps with

@@ -172,6 +172,47 @@ func (m *Marionette) Follow(ctx context.Context, url string) error {
 	return m.SwitchTo(ctx, url)
 }
 
+// OpenTab implements remote.
+func (m *Marionette) OpenTab(ctx context.Context, url string) error {
+	var tab struct{ Handle string }
+	if err := m.Do(ctx, "WebDriver:NewWindow", map[string]any{"type": "tab", "focus": true}, &tab); err != nil {
+		return err
+	}
+	if err := m.Do(ctx, "WebDriver:SwitchToWindow", map[string]any{"handle": tab.Handle}, nil); err != nil {
+		return err
+	}
+	return m.Navigate(ctx, url)
+}
+
+// CloseTab implements remote.
+func (m *Marionette) CloseTab(ctx context.Context, url string) error {
+	if err := m.Do(ctx, "WebDriver:CloseWindow", map[string]any{}, nil); err != nil {
+		return err
+	}
+	return m.SwitchTo(ctx, url)
+}
+
+// Back implements remote.
+func (m *Marionette) Back(ctx context.Context) error {
+	return m.Do(ctx, "WebDriver:Back", map[string]any{}, nil)
+}
+
+// Offline implements remote. By itself Firefox reaches this machine also offline.
+func (m *Marionette) Offline(ctx context.Context, yes bool) error {
+	if err := m.Context(ctx, "chrome"); err != nil {
+		return err
+	}
+	err := m.Run(ctx, new(any), `
+		const [yes, done] = arguments;
+		Services.prefs.setBoolPref('network.disable-localhost-when-offline', true);
+		Services.io.offline = yes;
+		done();`, yes)
+	if err != nil {
+		return err
+	}
+	return m.Context(ctx, "content")
+}
+
 // Handled implements remote: Firefox does not care how fast one clicks.
 func (m *Marionette) Handled(context.Context, int) error { return nil }
 

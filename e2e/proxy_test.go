@@ -113,11 +113,11 @@ const holdsBack = `proxy_buffering on; proxy_buffers 8 64k; proxy_buffer_size 64
 // against our word passes on an answer that ends, and so a poll (REL-26).
 func TestProxies(t *testing.T) {
 	program := Build(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	push := startPush(t)
 	server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push)
-	patient, stop := context.WithTimeout(ctx, 40*time.Second) // sooner than all of it
+	patient, stop := context.WithTimeout(ctx, 2*time.Minute) // sooner than all of it
 	defer stop()
 	listen := func(t *testing.T, url string) *bufio.Scanner {
 		req, err := http.NewRequestWithContext(patient, http.MethodGet, url+"/v1/events?channel=news", nil)
@@ -202,7 +202,7 @@ func TestProxies(t *testing.T) {
 // out and polls (REL-26). One browser is enough for what is no browser's part.
 func TestPageBehindBuffer(t *testing.T) {
 	program := Build(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	push := startPush(t)
 	visitor := NewChromium(t, NewDesktop(ctx, t), push)

@@ -20,7 +20,7 @@ import (
 func TestVisitor(t *testing.T) {
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t) // which has no part in the limit
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		push := startPush(t)
 		desktop := NewDesktop(ctx, t)
