@@ -268,6 +268,8 @@ func (d *DevTools) Follow(ctx context.Context, url string) error {
 		return id != ""
 	})
 	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		return fmt.Errorf("%w; there are %v", err, d.pages)
 	}
 	return d.attach(ctx, id)
