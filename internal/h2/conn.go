@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -123,6 +124,7 @@ func (o *outbox) Write(b []byte) (int, error) {
 
 // leave writes until nothing is left to write.
 func (c *conn) leave() {
+	runtime.Gosched() // so that what others are about to write comes along
 	c.mu.Lock()
 	for len(c.waiting) > 0 && c.over == nil {
 		out := c.waiting
