@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/belfry-push/belfry"
@@ -49,6 +50,21 @@ func read(path string) (*keySet, error) {
 		return nil, err
 	}
 	return decode(path, b)
+}
+
+// openText reads the text of a private file behind whatever links lead to it, whose
+// name it returns. Where there is none it is made, with a fresh text.
+func openText(path string, fresh func() string) (real, text string, made bool, err error) {
+	if real, err = filepath.EvalSymlinks(path); err != nil {
+		real = path
+	}
+	b, err := readPrivate(real)
+	if errors.Is(err, fs.ErrNotExist) {
+		text = fresh()
+		err = write(real, []byte(text+"\n"), func(temp string) error { return os.Rename(temp, real) })
+		return real, text, err == nil, err
+	}
+	return real, strings.TrimSpace(string(b)), false, err
 }
 
 // readPrivate reads the beginning of a file that nobody else can read.

@@ -5,9 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -42,31 +39,22 @@ type UserKey struct{ secret *string }
 // OpenUserKey reads the secret at path. A missing one is made, and said to be:
 // it can be replaced, the site's backend only has to learn the new one.
 func OpenUserKey(path string) (k *UserKey, made bool, err error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	b, err := readPrivate(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		k, err = makeUserKey(path)
-		return k, err == nil, err
-	}
+	path, text, made, err := openText(path, newUserKey)
 	if err != nil {
 		return nil, false, err
 	}
-	text := strings.TrimSpace(string(b))
 	random, prefixed := strings.CutPrefix(text, userPrefix)
 	secret, err := base64.RawURLEncoding.Strict().DecodeString(random)
 	if err != nil || !prefixed || len(secret) != userOctets {
 		return nil, false, unusable(path, "does not hold "+userPrefix+" and 32 octets of base64url", "restore it from a backup, or remove it: a new secret is made then, which your site must sign user tokens with")
 	}
-	return &UserKey{&text}, false, nil
+	return &UserKey{&text}, made, nil
 }
 
-func makeUserKey(path string) (*UserKey, error) {
+func newUserKey() string {
 	secret := make([]byte, userOctets)
 	rand.Read(secret)
-	text := userPrefix + base64.RawURLEncoding.EncodeToString(secret)
-	return &UserKey{&text}, write(path, []byte(text+"\n"), func(temp string) error { return os.Rename(temp, path) })
+	return userPrefix + base64.RawURLEncoding.EncodeToString(secret)
 }
 
 // Reveal returns the secret as the site's backend takes it.

@@ -5,11 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -33,30 +29,22 @@ type Webhook struct{ secret *[]byte }
 // OpenWebhook reads the secret at path. A missing one is made, and said to be:
 // unlike a VAPID key it can be replaced, receivers only have to learn the new one.
 func OpenWebhook(path string) (w *Webhook, made bool, err error) {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	b, err := readPrivate(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		w, err = makeWebhook(path)
-		return w, err == nil, err
-	}
+	path, text, made, err := openText(path, newWebhook)
 	if err != nil {
 		return nil, false, err
 	}
-	text, prefixed := strings.CutPrefix(strings.TrimSpace(string(b)), secretPrefix)
-	secret, err := base64.StdEncoding.DecodeString(text)
+	random, prefixed := strings.CutPrefix(text, secretPrefix)
+	secret, err := base64.StdEncoding.DecodeString(random)
 	if err != nil || !prefixed || len(secret) < leastSecret || len(secret) > mostSecret {
 		return nil, false, unusable(path, "does not hold whsec_ and 24 to 64 octets of base64", "restore it from a backup, or remove it: a new secret is made then, which receivers of callbacks must learn")
 	}
-	return &Webhook{&secret}, false, nil
+	return &Webhook{&secret}, made, nil
 }
 
-func makeWebhook(path string) (*Webhook, error) {
+func newWebhook() string {
 	secret := make([]byte, newSecret)
 	rand.Read(secret)
-	w := &Webhook{&secret}
-	return w, write(path, []byte(w.Reveal()+"\n"), func(temp string) error { return os.Rename(temp, path) })
+	return secretPrefix + base64.StdEncoding.EncodeToString(secret)
 }
 
 // Reveal returns the secret as receivers' libraries take it.
