@@ -26,27 +26,14 @@ func TestForeignSite(t *testing.T) {
 		desktop := NewDesktop(ctx, t)
 		visitor := profile(t, desktop, push)
 
-		pages := http.NewServeMux()
-		site := httptest.NewServer(pages)
-		t.Cleanup(site.Close)
-		server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push, "--origin", site.URL)
-		belfry := server.Page()[:len(server.Page())-1]
-		serve := func(path, kind, text string) {
-			pages.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Content-Type", kind)
-				fmt.Fprint(w, text)
-			})
-		}
-		serve("/sw.js", "text/javascript", fmt.Sprintf("self.BELFRY = '%s';\nimportScripts(BELFRY + '/sw.js');\n", belfry))
-		serve("/", "text/html", fmt.Sprintf(`<!doctype html><title>Shop</title>
-<button id="notify">Notify me</button> <output id="state"></output>
+		site, server := openShop(ctx, t, program, push, `<button id="notify">Notify me</button> <output id="state"></output>
 <script type="module">
   import { connect } from '%s/belfry.js';
   const belfry = connect();
   const state = document.getElementById('state');
   belfry.addEventListener('state', () => { state.textContent = belfry.state; });
   document.getElementById('notify').onclick = () => belfry.subscribe(['news']).catch((error) => { state.textContent = error.code; });
-</script>`, belfry))
+</script>`)
 
 		browser := visitor.Open(ctx, t)
 		browser.Visit(ctx, t, site.URL+"/")
@@ -63,4 +50,32 @@ func TestForeignSite(t *testing.T) {
 		browser.Close(ctx, t)
 		server.Stop(ctx, t)
 	})
+}
+
+// A shop is a site on another origin than its Belfry, put together as the README
+// says. It can have more pages than the one.
+type shop struct {
+	URL    string
+	belfry string // its server's address, without a slash at the end
+	pages  *http.ServeMux
+}
+
+// openShop starts a shop and its server. page is the text of its one page, in which
+// %s stands for the server's address.
+func openShop(ctx context.Context, t *testing.T, program Program, push *pushtest.Service, page string) (shop, *Server) {
+	t.Helper()
+	pages := http.NewServeMux()
+	site := httptest.NewServer(pages)
+	t.Cleanup(site.Close)
+	server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push, "--origin", site.URL)
+	belfry := server.Page()[:len(server.Page())-1]
+	serve := func(path, kind, text string) {
+		pages.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			fmt.Fprintf(w, text, belfry)
+		})
+	}
+	serve("/sw.js", "text/javascript", "self.BELFRY = '%s';\nimportScripts(BELFRY + '/sw.js');\n")
+	serve("/", "text/html", "<!doctype html><title>Shop</title>\n"+page)
+	return shop{site.URL, belfry, pages}, server
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -28,32 +27,10 @@ func TestUser(t *testing.T) {
 		desktop := NewDesktop(ctx, t)
 		visitor := profile(t, desktop, push)
 
-		pages := http.NewServeMux()
-		site := httptest.NewServer(pages)
-		t.Cleanup(site.Close)
-		server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push, "--origin", site.URL)
-		belfry := server.Page()[:len(server.Page())-1]
-		var key struct{ Secret string }
-		server.Ask(ctx, t, &key, "keys", "user")
-		pages.HandleFunc("/token", func(w http.ResponseWriter, _ *http.Request) {
-			token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"aud": belfry, "sub": "ann", "channels": []string{"private-club"},
-				"exp": time.Now().Unix() + 300}).SignedString([]byte(key.Secret))
-			if err != nil {
-				panic(err)
-			}
-			fmt.Fprint(w, token)
-		})
-		pages.HandleFunc("/sw.js", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/javascript")
-			fmt.Fprintf(w, "self.BELFRY = '%s';\nimportScripts(BELFRY + '/sw.js');\n", belfry)
-		})
-		pages.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "text/html")
-			fmt.Fprintf(w, `<!doctype html><title>Shop</title>
-<button id="notify">Notify me</button> <output id="state"></output> <output id="transport"></output> <ul id="heard"></ul>
+		site, server := openShop(ctx, t, program, push, `<button id="notify">Notify me</button> <output id="state"></output> <output id="transport"></output> <ul id="heard"></ul>
 <script type="module">
   import { connect } from '%s/belfry.js';
-  const belfry = connect({ userToken: () => fetch('/token').then((answer) => answer.text()) });
+  const belfry = connect({ userToken: () => fetch('/token', { cache: 'no-store' }).then((answer) => answer.text()) });
   const show = (id, text) => { document.getElementById(id).textContent = text; };
   belfry.addEventListener('state', () => show('state', belfry.state));
   belfry.addEventListener('transport', ({ detail }) => show('transport', detail.transport));
@@ -63,7 +40,16 @@ func TestUser(t *testing.T) {
     document.getElementById('heard').prepend(line);
   });
   document.getElementById('notify').onclick = () => belfry.subscribe(['private-club']).catch((error) => show('state', error.code + error.message));
-</script>`, belfry)
+</script>`)
+		var key struct{ Secret string }
+		server.Ask(ctx, t, &key, "keys", "user")
+		site.pages.HandleFunc("/token", func(w http.ResponseWriter, _ *http.Request) {
+			token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"aud": site.belfry, "sub": "ann", "channels": []string{"private-club"},
+				"exp": time.Now().Unix() + 300}).SignedString([]byte(key.Secret))
+			if err != nil {
+				panic(err)
+			}
+			fmt.Fprint(w, token)
 		})
 
 		browser := visitor.Open(ctx, t)
