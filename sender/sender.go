@@ -142,7 +142,7 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 	case err != nil:
 		return unanswered(ctx, endpoint.Host(), ranOut(limited, err), secrets)
 	}
-	now := time.Now() // before the body, which may take its time
+	now := time.Now() // over HTTP/1.1 before the body, which may take its time
 	return judge(answer{
 		status: resp.StatusCode, header: resp.Header, body: read(resp), now: now,
 		asked: time.Duration(l.ttl) * time.Second, secrets: secrets,
@@ -169,7 +169,7 @@ func (c *courier) Do(req *http.Request) (*http.Response, error) {
 
 // read returns the beginning of an answer's body, or nothing where the message
 // was taken: the judge has no use for more words then. What is longer than we
-// want to read is cut off with its connection (SEC-08); a body that breaks off
+// want to read is cut off, over HTTP/1.1 with its connection (SEC-08); a body that breaks off
 // says what it said, since the status stands.
 func read(resp *http.Response) (said []byte) {
 	defer resp.Body.Close()

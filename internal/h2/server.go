@@ -28,6 +28,7 @@ type server struct {
 	waiting []*waiter          // first come, first served
 	dialing context.CancelFunc // of the one connection that is being made; nil when none is
 	plain   time.Time          // until when it is known not to speak HTTP/2
+	enough  time.Time          // until when those that there are have to do
 }
 
 // A waiter is told which connection has a place for it, or why none will.
@@ -100,10 +101,9 @@ func (s *server) place(ctx context.Context) (*conn, error) {
 	if c == nil {
 		w := &waiter{told: make(chan offer, 1)}
 		s.waiting = append(s.waiting, w)
-		s.grow()
-		others := len(s.conns) > 0
+		ours := s.grow() && len(s.conns) == 0
 		s.mu.Unlock()
-		if !others && trace != nil && trace.ConnectStart != nil {
+		if ours && trace != nil && trace.ConnectStart != nil {
 			trace.ConnectStart("tcp", s.address)
 		}
 		var err error
@@ -171,21 +171,22 @@ func (s *server) serve() {
 			return
 		}
 		c.taken++
-		s.tell(s.waiting[0], offer{conn: c})
+		s.tell(offer{conn: c})
 	}
 }
 
-// tell takes w out of the queue.
-func (s *server) tell(w *waiter, o offer) {
+// tell tells the first one in the queue.
+func (s *server) tell(o offer) {
+	s.waiting[0].told <- o
 	s.waiting = slices.Delete(s.waiting, 0, 1)
-	w.told <- o
 }
 
-// grow makes one connection at a time: a broadcast that begins with hundreds of
-// requests at once would else be as many handshakes.
-func (s *server) grow() {
-	if s.dialing != nil || len(s.conns) >= s.cfg.Connections {
-		return
+// grow begins to make a connection, and reports whether it did. It makes one at a
+// time: a broadcast that begins with hundreds of requests at once would else be as
+// many handshakes. Who takes no more connections from us is left alone for a while.
+func (s *server) grow() bool {
+	if s.dialing != nil || len(s.conns) >= s.cfg.Connections || len(s.conns) > 0 && time.Now().Before(s.enough) {
+		return false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Dialling)
 	s.dialing = cancel
@@ -194,6 +195,7 @@ func (s *server) grow() {
 		cancel()
 		s.connected(c, err)
 	}()
+	return true
 }
 
 // connect makes a connection, up to the server's first word.
@@ -234,8 +236,10 @@ func (s *server) connected(c *conn, err error) {
 		s.serve()
 	case len(s.conns) == 0:
 		for len(s.waiting) > 0 {
-			s.tell(s.waiting[0], offer{err: err})
+			s.tell(offer{err: err})
 		}
+	default:
+		s.enough = time.Now().Add(enoughFor)
 	}
 }
 

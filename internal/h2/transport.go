@@ -44,13 +44,17 @@ const (
 	// plainFor is how long a server is not asked again whether it speaks HTTP/2.
 	plainFor = 10 * time.Minute
 
+	// enoughFor is how long no further connection is tried after one that failed
+	// beside others.
+	enoughFor = time.Second
+
 	// mostKnown is how many servers are remembered without a connection to them.
 	mostKnown = 256
 )
 
 // A Transport is an http.RoundTripper. It calls GetConn, ConnectStart and GotConn of a
-// request's httptrace: before it looks for a connection, where it has to wait for
-// one that is being made, and when it has one.
+// request's httptrace: before it looks for a connection, where the first one is made
+// for it, and when it has one.
 type Transport struct {
 	cfg     Config
 	plain   *http.Transport

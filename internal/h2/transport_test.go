@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"strings"
 	"sync"
@@ -452,6 +453,68 @@ func TestNobodyThere(t *testing.T) {
 			})
 		}
 		all.Wait()
+	})
+}
+
+// Who carries requests out of patience wants to know how long they wait for one
+// another, which is no fault of the server, and how long for the server.
+func TestTrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := dialled(t, func(p *peer) {
+			p.greet(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
+			for g := p.next(nil); g != nil; g = p.next(nil) {
+				time.Sleep(4 * time.Second)
+				p.answer(g, 201)
+			}
+		})
+		transport.cfg.Connections = 1
+		began := time.Now()
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		looked, dialled, got := 0, 0, map[time.Duration]int{}
+		for range 5 {
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				GetConn:      func(string) { mu.Lock(); looked++; mu.Unlock() },
+				ConnectStart: func(string, string) { mu.Lock(); dialled++; mu.Unlock() },
+				GotConn:      func(httptrace.GotConnInfo) { mu.Lock(); got[time.Since(began)]++; mu.Unlock() },
+			})
+			all.Go(func() {
+				if status, _, err := post(ctx, transport, "/", "x"); status != 201 {
+					t.Error(status, err)
+				}
+			})
+		}
+		all.Wait()
+		if looked != 5 || dialled != 1 || len(got) != 5 || got[0] != 1 || got[16*time.Second] != 1 {
+			t.Errorf("%d looked, %d dialled, got after %v", looked, dialled, got)
+		}
+	})
+}
+
+// A server that takes one connection from us and no second one is not asked for one
+// with each answer.
+func TestNoSecondConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var more atomic.Int64
+		transport := dialled(t, func(p *peer) {
+			p.greet(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
+			for g := p.next(nil); g != nil; g = p.next(nil) {
+				time.Sleep(10 * time.Millisecond)
+				p.answer(g, 201)
+			}
+		}, func(p *peer) { more.Add(1) })
+		var all sync.WaitGroup
+		for range 500 {
+			all.Go(func() {
+				if status, _, err := post(t.Context(), transport, "/", "x"); status != 201 {
+					t.Error(status, err)
+				}
+			})
+		}
+		all.Wait() // five seconds
+		if n := more.Load(); n < 2 || n > 6 {
+			t.Errorf("%d connections more were tried", n)
+		}
 	})
 }
 
