@@ -245,9 +245,14 @@ type object []byte
 func (o object) MarshalJSON() ([]byte, error) { return o, nil }
 
 // Poll answers what a listener missed since cursor, or waits for something to come,
-// until ctx ends: no later than the listener's proof does.
+// until ctx or the listener's proof ends.
 func (h *Hub) Poll(ctx context.Context, l Listener, cursor string) (Answer, error) {
-	l.Until = time.Time{}
+	if !l.Until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, l.Until)
+		defer cancel()
+		l.Until = time.Time{}
+	}
 	c, err := h.admit(l, Objects)
 	if err != nil {
 		return Answer{}, err

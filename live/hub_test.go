@@ -698,7 +698,6 @@ func TestObeyAtHello(t *testing.T) {
 	}
 }
 
-// A poll gets what is there at once, else what comes, page by page.
 // A channel that a page wants while the log is read for it is heard from then on:
 // what is published to it after the answer comes.
 func TestObeyWhileCatchingUp(t *testing.T) {
@@ -726,6 +725,7 @@ func TestObeyWhileCatchingUp(t *testing.T) {
 	}
 }
 
+// A poll gets what is there at once, else what comes, page by page.
 func TestPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStation(t, HubConfig{})

@@ -40,7 +40,7 @@ func (s *Server) demoRoutes() []route {
 // showDemo serves the page itself, which has a chat only where there is one.
 func (s *Server) showDemo() func(*gin.Context) error {
 	var page strings.Builder
-	if err := template.Must(template.New("index.html").Parse(demoPage)).Execute(&page, s.Config); err != nil {
+	if err := template.Must(template.New("index.html").Parse(demoPage)).Execute(&page, struct{ Chat bool }{s.Chat != nil}); err != nil {
 		panic(err) // the page is embedded
 	}
 	return serveFile("index.html", []byte(page.String()), demoPolicy)

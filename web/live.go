@@ -209,11 +209,7 @@ func (s *Server) poll(c *gin.Context) error {
 			return err
 		}
 	}
-	within := time.Duration(wait) * time.Second
-	if u != nil {
-		within = min(within, time.Until(u.Expires))
-	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), within)
+	ctx, cancel := context.WithTimeout(c.Request.Context(), time.Duration(wait)*time.Second)
 	defer cancel()
 	answer, err := s.Live.Poll(ctx, l, c.Query("cursor"))
 	if err != nil {
