@@ -51,7 +51,7 @@ export declare class BelfryError extends Error {
 }
 export type UserToken = () => string | null | Promise<string | null>;
 /**
- * Gives a token of who is signed in, as the site's backend signs them, or null where nobody is. It is asked
+ * Gives a token of who is signed in, as the site's backend signs them, or null or '' where nobody is. It is asked
  * whenever a fresh one is needed.
  *
  * @typedef {() => string | null | Promise<string | null>} UserToken

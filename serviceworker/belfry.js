@@ -105,7 +105,7 @@ export class BelfryError extends Error {
 }
 
 /**
- * Gives a token of who is signed in, as the site's backend signs them, or null where nobody is. It is asked
+ * Gives a token of who is signed in, as the site's backend signs them, or null or '' where nobody is. It is asked
  * whenever a fresh one is needed.
  *
  * @typedef {() => string | null | Promise<string | null>} UserToken
@@ -219,7 +219,7 @@ export class Belfry extends EventTarget {
       if (!device || this.#state === 'off') throw new BelfryError('not-subscribed');
       const user = await this.#user();
       const answer = await call(device.server, 'PUT', `/v1/subscriptions/${device.id}`, { secret: device.secret, user, body: { channels: chosen, ...signedOut(user) } });
-      if (answer.status === 401) await this.#enrol(chosen, clock(SUBSCRIBE_LIMIT)); // the server lost the row
+      if (lost(answer)) await this.#enrol(chosen, clock(SUBSCRIBE_LIMIT));
       else if (answer.status === 200) await this.#keep({ ...device, channels: listed(answer, chosen) }, device);
       else throw failure(answer);
       this.#become('on');
@@ -714,8 +714,7 @@ async function announce(server, known, user, subscription, keyId, channels, chos
     const body = { ...about, ...(chosen && { channels }), ...signedOut(user) };
     const answer = await call(server, 'PUT', `/v1/subscriptions/${known.id}`, { secret, user, body, limit: left(SERVER_LIMIT) });
     if (answer.status === 200) return { ...known, server, hash, keyId, channels: listed(answer, channels), stale: false };
-    if (answer.status !== 401 || answer.body.code === 'user-token') throw failure(answer);
-    // The server lost the row: register anew.
+    if (!lost(answer)) throw failure(answer);
   }
   // One private channel from earlier that the token does not open would keep the browser from ever coming back.
   const opened = chosen ? channels : channels.filter((name) => !name.startsWith('private-') || opens(user).includes(name));
@@ -724,6 +723,14 @@ async function announce(server, known, user, subscription, keyId, channels, chos
   if (answer.status !== 201 && answer.status !== 200) throw failure(answer);
   if (typeof id !== 'string' || typeof given !== 'string') throw new BelfryError('refused', { message: 'The server did not say who we are.', status: answer.status });
   return { id, secret: given, server, hash, keyId, channels: listed(answer, opened), stale: false };
+}
+
+/**
+ * @param {Awaited<ReturnType<typeof call>>} answer
+ * @returns {boolean} whether the server has no such row any more, so that one is to be made anew
+ */
+function lost(answer) {
+  return answer.status === 401 && answer.body.code !== 'user-token';
 }
 
 /**

@@ -454,6 +454,10 @@ test('a token that the server does not take is not mistaken for a row that it lo
   browser.server.answer('PUT', 401, { code: 'user-token', detail: 'the user token has expired' });
   await elapsed(t, belfry.reconcile());
   assert.deepEqual([browser.server.calls.map(({ method }) => method), belfry.state], [['GET', 'PUT'], 'stale']);
+  browser.server.calls = [];
+  browser.server.answer('PUT', 401, { code: 'user-token', detail: 'the user token has expired' });
+  await assert.rejects(elapsed(t, belfry.setChannels(['sport'])), /expired/);
+  assert.deepEqual(browser.server.calls.map(({ method }) => method), ['PUT']);
 });
 
 for (const [who, token, left] of /** @type {[string, string | null, string[]][]} */ ([
