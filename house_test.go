@@ -68,6 +68,8 @@ var tried = []string{"broadcasts"}
 var kept = map[string][]string{
 	"github.com/gin-gonic":   {"web"},
 	"github.com/gin-contrib": {"web"},
+	"github.com/golang-jwt":  {"keys"},
+	"golang.org/x/net/http2": {"internal/h2"},
 	"go.etcd.io/bbolt":       {"subscriptions", "broadcasts", "live", "tokens", "internal/boltfile", "cmd"},
 
 	"github.com/prometheus": {"web", "cmd"}, // rooms do not know that they are counted
@@ -255,7 +257,7 @@ func TestTheFloorPlanIsHeld(t *testing.T) {
 		{"words on the library", part{ImportPath: module, Imports: []string{"fmt", "encoding/json"}, XTestImports: of(".", "internal/vectors")}, 0},
 		{"words on a room", part{ImportPath: module, Imports: of("keys")}, 1},
 		{"words on internal", part{ImportPath: module, Imports: of("internal/id")}, 1},
-		{"words on another's code", part{ImportPath: module, Imports: []string{"golang.org/x/net/http2"}}, 1},
+		{"words on another's code", part{ImportPath: module, Imports: []string{"golang.org/x/time/rate"}}, 1},
 		{"words tested with a room", part{ImportPath: module, XTestImports: of("sender")}, 1},
 		{"a room on the words", part{ImportPath: module + "/sender", Imports: of(".", "internal/id"), XTestImports: of("sender", "sender/pushtest", "internal/vectors")}, 0},
 		{"a room on two rooms", part{ImportPath: module + "/broadcasts", Imports: of("sender", "subscriptions")}, 2},

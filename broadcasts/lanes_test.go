@@ -276,7 +276,7 @@ func TestLanesAreRemembered(t *testing.T) {
 			}
 			start := time.Now()
 			b.end(b.hello(time.Hour).ID)
-			if took := time.Since(start); took < want*9/10 || want == 0 && took > time.Second {
+			if took := time.Since(start); took < want-time.Second || want == 0 && took > time.Second {
 				t.Errorf("broadcast %d to 400 took %v", i, took)
 			}
 		}
@@ -456,7 +456,11 @@ func TestNothingIsParkedInVain(t *testing.T) {
 					for _, n := range open {
 						sum += n
 					}
-					if sum > 4*256 { // what is under way to two push services, and read for them; parked, it would be thousands
+					most := 2 * 256 // what is under way to a push service, and read for it; parked, it would be thousands
+					if tt.host != "push.example" {
+						most *= 2
+					}
+					if sum > most {
 						t.Fatalf("%d rows are open", sum)
 					}
 				}
