@@ -14,16 +14,19 @@ import (
 type large struct {
 	turn
 	rows  int
+	few   int           // rows of the small broadcasts around it
+	small []turn        // those: right before and right after it
 	idle  rig.Memory    // of the server before it
 	peak  rig.Memory    // and at most while it ran
 	again time.Duration // from the start of a server whose forerunner was killed to the first message at the sink
 	ready time.Duration // and until it listened
 }
 
-// measureLarge broadcasts to all browsers. The server is a new one: what the
-// import took is given back slowly, and would count as idle.
-func (c *course) measureLarge(ctx context.Context) (l large, err error) {
-	l.rows = c.many
+// measureLarge broadcasts to all browsers, and to few of them by the server small
+// before and after. The server of all is a new one: what the import took is given
+// back slowly, and would count as idle.
+func (c *course) measureLarge(ctx context.Context, small *rig.Server) (l large, err error) {
+	l.rows, l.few = c.many, c.few
 	s, err := c.filled(ctx, manyFile, c.many)
 	if err != nil {
 		return l, err
@@ -35,11 +38,17 @@ func (c *course) measureLarge(ctx context.Context) (l large, err error) {
 	if s, err = c.serve(ctx, manyFile+".data"); err != nil {
 		return l, err
 	}
+	if err := l.takeSmall(ctx, small); err != nil {
+		return l, err
+	}
 	l.idle = rig.MemoryOf(s.PID())
 	watch := rig.WatchMemory(s.PID())
 	l.turn, err = broadcast(ctx, s, c.many)
 	l.peak, _ = watch()
 	if err != nil {
+		return l, err
+	}
+	if err := l.takeSmall(ctx, small); err != nil {
 		return l, err
 	}
 	if err := c.killMidway(ctx, s); err != nil {
@@ -53,6 +62,12 @@ func (c *course) measureLarge(ctx context.Context) (l large, err error) {
 	first, err := c.firstRequest(ctx)
 	l.again = first.Sub(began)
 	return l, err
+}
+
+func (l *large) takeSmall(ctx context.Context, s *rig.Server) error {
+	t, err := broadcast(ctx, s, l.few)
+	l.small = append(l.small, t)
+	return err
 }
 
 // killMidway lets another broadcast come through a quarter of its audience and

@@ -6,8 +6,9 @@
 // in turns, webpush-go sends to the same browsers from a plain loop that writes
 // down nothing.
 //
-// Then the same with ten times as many rows: what grows with the audience shows
-// as a ratio of one run. At last the server is killed in the middle of it.
+// Then the same with ten times as many rows, between two of the small ones: what
+// grows with the audience shows as a ratio, and what the machine does meanwhile
+// as how far those two are apart. At last the server is killed in the middle of it.
 //
 // It needs /proc, and takes certificates to trust from SSL_CERT_FILE as
 // bench/sending does. Run it from the root: go run ./bench/broadcasts
@@ -79,18 +80,23 @@ func (c *course) run(ctx context.Context, under string) (err error) {
 	}
 	fmt.Printf("Broadcasts: %d browsers, %d rounds, %d messages in flight, %s, %d processors, load %s\n\n",
 		c.few, c.rounds, rig.InFlight, runtime.Version(), runtime.NumCPU(), rig.Load())
-	turns, err := c.takeTurns(ctx)
+	small, err := c.filled(ctx, fewFile, c.few)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, small.Stop()) }()
+	turns, err := c.takeTurns(ctx, small)
 	if err != nil {
 		return err
 	}
 	if err := turns.print(os.Stdout); err != nil || c.many == 0 {
 		return err
 	}
-	l, err := c.measureLarge(ctx)
+	l, err := c.measureLarge(ctx, small)
 	if err != nil {
 		return err
 	}
-	return l.print(os.Stdout, turns)
+	return l.print(os.Stdout)
 }
 
 // manyFile and fewFile hold all browsers, and those that turns are about.

@@ -29,15 +29,15 @@ func (t turns) print(w io.Writer) error {
 	return err
 }
 
-// print tells of the large broadcast beside the small ones.
-func (l large) print(w io.Writer, few turns) error {
-	small := rig.Middle(each(few.belfry, wall))
+// print tells of the large broadcast beside the small ones around it.
+func (l large) print(w io.Writer) error {
+	before, after := l.small[0].wall.Seconds(), l.small[1].wall.Seconds()
 	_, err := fmt.Fprintf(w, `
-a broadcast to %d took %.1f s, %.2f × the time of %d, and %.1f µs of CPU a message
+a broadcast to %d took %.1f s, %.2f × the time of %d (%.1f s right before it, %.1f s right after), and %.1f µs of CPU a message
 own memory (RssAnon): %.0f MB idle, at most %.0f MB, so %.0f MB for the broadcast; the file's mapped pages: at most %.0f MB
 killed in the middle and started again, the server listened after %.0f ms, and the first message came after %.0f ms
 `,
-		l.rows, l.wall.Seconds(), l.wall.Seconds()/small, few.messages, l.cpu.Seconds()*1e6/float64(l.rows),
+		l.rows, l.wall.Seconds(), l.wall.Seconds()/((before+after)/2), l.few, before, after, l.cpu.Seconds()*1e6/float64(l.rows),
 		mega(l.idle.Own), mega(l.peak.Own), mega(l.peak.Own-l.idle.Own), mega(l.peak.Mapped),
 		l.ready.Seconds()*1e3, l.again.Seconds()*1e3)
 	return err

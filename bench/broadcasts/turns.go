@@ -48,15 +48,10 @@ type turns struct {
 	belfry, direct []turn
 }
 
-// takeTurns lets both take turns over all rounds. The server is the same all
+// takeTurns lets both take turns over all rounds. The server s is the same all
 // along, as it is in life.
-func (c *course) takeTurns(ctx context.Context) (t turns, err error) {
+func (c *course) takeTurns(ctx context.Context, s *rig.Server) (t turns, err error) {
 	t.messages = c.few
-	s, err := c.filled(ctx, fewFile, c.few)
-	if err != nil {
-		return t, err
-	}
-	defer s.Stop()
 	for range c.rounds {
 		r, err := rig.TakeTurn(direct, c.house)
 		if err != nil {
