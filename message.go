@@ -31,7 +31,7 @@ type Message struct {
 	Urgency            Urgency         `json:"urgency,omitempty"`
 	TTL                *int            `json:"ttl,omitempty"`   // seconds; default 86400; 0 means now or never
 	Topic              string          `json:"topic,omitempty"` // a later message replaces one still waiting
-	Variants           json.RawMessage `json:"variants,omitempty"`
+	Variants           Variants        `json:"variants,omitempty"`
 }
 
 // An Action is a button on a notification.
@@ -84,18 +84,26 @@ func (m Message) TopicHeader() string {
 // Check says what is wrong with the message and where. Absolute URLs must be at
 // one of origins, the sites that this server rings for (SEC-31, SEC-32).
 func (m Message) Check(origins []string) error {
-	if err := m.checkText(); err != nil {
+	if err := m.check(origins); err != nil {
 		return At("message", err)
 	}
+	return At("message", m.checkVariants(origins))
+}
+
+// check is Check without the variants.
+func (m Message) check(origins []string) error {
+	if err := m.checkText(); err != nil {
+		return err
+	}
 	if err := m.checkDelivery(); err != nil {
-		return At("message", err)
+		return err
 	}
 	for _, link := range []struct{ where, url string }{{"url", m.URL}, {"icon", m.Icon}, {"image", m.Image}} {
 		if err := checkLink(link.url, origins); err != nil {
-			return At("message", At(link.where, err))
+			return At(link.where, err)
 		}
 	}
-	return At("message", m.checkActions(origins))
+	return m.checkActions(origins)
 }
 
 func (m Message) checkText() error {
@@ -113,9 +121,6 @@ func (m Message) checkText() error {
 		return Invalid("lang", "lang", fmt.Sprintf("%s is not a language tag such as en or pt-BR", quote(m.Lang)))
 	case m.Dir != "" && !slices.Contains([]string{"auto", "ltr", "rtl"}, m.Dir):
 		return Invalid("dir", "dir", fmt.Sprintf("must be auto, ltr or rtl, not %s", quote(m.Dir)))
-	case !isNull(m.Variants):
-		return &Error{Kind: ErrInvalid, Code: "variants", Where: "variants", Text: "this server does not send variants by language",
-			Hint: "send one broadcast to a channel per language"}
 	}
 	if isNull(m.Data) {
 		return nil

@@ -44,7 +44,19 @@ func TestMessageCheckRefuses(t *testing.T) {
 		{`{"title":"T","ttl":-1}`, "ttl", "ttl", "-1"},
 		{`{"title":"T","ttl":2419201}`, "ttl", "ttl", "2419201"},
 		{`{"title":"T","topic":"` + strings.Repeat("t", 257) + `"}`, "topic", "topic", "257"},
-		{`{"title":"T","variants":{"de":{"title":"T"}}}`, "variants", "variants", "does not send variants"},
+		{`{"title":"T","variants":{"":{"title":"T"}}}`, "variants", "variants", "is not a language tag"},
+		{`{"title":"T","variants":{"de_AT":{"title":"T"}}}`, "variants", "variants", `"de_AT" is not a language tag`},
+		{`{"title":"T","variants":{"deutsch!":{"title":"T"}}}`, "variants", "variants", "is not a language tag"},
+		{`{"title":"T","variants":{"de":{},"DE":{}}}`, "variants", "variants.de", "same language as DE"},
+		{`{"title":"T","lang":"en","variants":{"EN":{}}}`, "variants", "variants.EN", "the message itself"},
+		{`{"title":"T","variants":{` + tags(33) + `}}`, "variants", "variants", "at most 32, not 33"},
+		{`{"title":"T","variants":{"de":{"title":" "}}}`, "title", "variants.de.title", "empty"},
+		{`{"title":"T","variants":{"de":{"body":"\u0000"}}}`, "text", "variants.de.body", "NUL"},
+		{`{"title":"T","variants":{"ar":{"dir":"left"}}}`, "dir", "variants.ar.dir", `"left"`},
+		{`{"title":"T","variants":{"de":{"url":"de"}}}`, "url", "variants.de.url", "neither"},
+		{`{"title":"T","variants":{"de":{"image":"https://evil.example/"}}}`, "url", "variants.de.image", "rings for"},
+		{`{"title":"T","variants":{"de":{"actions":[{"action":"a","title":""}]}}}`, "actions", "variants.de.actions[0].title", "empty"},
+		{`{"variants":{"de":{"title":"T"}}}`, "title", "title", "empty"}, // who reads no German would get nothing
 		{`{"title":"T","data":[]}`, "data", "data", "object"},
 		{`{"title":"T","data":"x"}`, "data", "data", "object"},
 		{`{"title":"T","data":7}`, "data", "data", "object"},
@@ -161,6 +173,7 @@ func TestMessageCheckAccepts(t *testing.T) {
 		`{"title":"T","dir":"auto"}`, `{"title":"T","dir":"ltr"}`, `{"title":"T","dir":"rtl"}`,
 		`{"title":"T","lang":"de"}`, `{"title":"T","lang":"pt-BR"}`, `{"title":"T","lang":"zh-Hant-TW"}`,
 		`{"title":"T","topic":"` + strings.Repeat("t", 256) + `"}`,
+		`{"title":"T","lang":"en","variants":{"de":{"title":"U"},"de-AT":{"title":"V"},"en-GB":{}}}`, `{"title":"T","variants":{}}`, `{"title":"T","variants":{` + tags(32) + `}}`,
 		`{"title":"T","data":{}}`, `{"title":"T","data":{"Belfry":1,"a":{"belfry":2}}}`,
 		`{"title":"\u001b[31m<b>🔔</b>","body":"two\nlines"}`, // data is never a terminal's or a page's text here
 		`{"title":"T","actions":[{"action":"a","title":"A"},{"action":"B.2_c-d","title":"B","url":"/b"},{"action":"3","title":"C"},
@@ -216,6 +229,7 @@ func FuzzMessage(f *testing.F) {
 		`{"title":"T","icon":"https://APP.example/ü?%41","actions":[{"action":"a","title":"A","url":"http://[::1]:8080/"}]}`,
 		`{"title":"T","body":"` + strings.Repeat("ü", 2000) + `"}`,
 		`{"title":"T","data":null}`, `{"title":"T","data":{"a":1e999}}`, "{\"title\":\"T\",\"data\":{\"a\":\"\xff\"}}",
+		`{"title":"T","lang":"en","variants":{"de-AT":{"title":"<U>","url":"/de","actions":[{"action":"a","title":"A"}]},"ar":{"dir":"rtl"},"de-x-a":{}}}`,
 		`{"title":"T","url":"//evil.example"}`, `{"title":"T","data":{"belfry":1}}`, `{"title":"","ttl":-1}`,
 	} {
 		f.Add([]byte(text), "news")
@@ -228,19 +242,25 @@ func FuzzMessage(f *testing.F) {
 		if _, err := belfry.CheckChannels([]string{channel}); err != nil {
 			channel = "" // no audience has it
 		}
-		for _, origin := range sites {
-			b, err := m.Payload(id, channel, origin)
-			if errors.Is(err, belfry.ErrTooLarge) {
-				continue
+		for _, tag := range append([]string{""}, m.Variants.Tags()...) {
+			if got := m.Lookup(tag); got != tag {
+				t.Errorf("who reads %q gets %q", tag, got)
 			}
-			if err != nil {
-				t.Fatalf("passes Check and does not compile: %v", err)
-			}
-			if err := belfry.CheckPayload(b, origin); err != nil || len(b) > belfry.MaxPayload || !utf8.Valid(b) {
-				t.Errorf("compiles to %d octets that browsers refuse: %v", len(b), err)
-			}
-			if err := misread(b, m, channel); err != nil {
-				t.Errorf("%q compiles to %s: %v", text, b, err)
+			m := m.In(tag)
+			for _, origin := range sites {
+				b, err := m.Payload(id, channel, origin)
+				if errors.Is(err, belfry.ErrTooLarge) {
+					continue
+				}
+				if err != nil {
+					t.Fatalf("passes Check and does not compile: %v", err)
+				}
+				if err := belfry.CheckPayload(b, origin); err != nil || len(b) > belfry.MaxPayload || !utf8.Valid(b) {
+					t.Errorf("compiles to %d octets that browsers refuse: %v", len(b), err)
+				}
+				if err := misread(b, m, channel); err != nil {
+					t.Errorf("%q compiles to %s: %v", text, b, err)
+				}
 			}
 		}
 	})

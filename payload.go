@@ -69,7 +69,8 @@ type payloadAction struct {
 
 // Payload compiles the message with its id into the one JSON that classic and
 // declarative browsers both read, for subscriptions of origin. channel is the
-// audience's when it is exactly one. A message over MaxPayload is refused with
+// audience's when it is exactly one. Variants are no part of it: each is a
+// message of its own, by [Message.In]. A message over MaxPayload is refused with
 // its measured size.
 func (m Message) Payload(id, channel, origin string) ([]byte, error) {
 	tag := m.Tag
@@ -99,7 +100,7 @@ func (m Message) Payload(id, channel, origin string) ([]byte, error) {
 	if !isNull(m.Data) {
 		var own map[string]json.RawMessage
 		if err := json.Unmarshal(m.Data, &own); err != nil {
-			return nil, Invalid("data", "message.data", "must be a JSON object")
+			return nil, Invalid("data", "data", "must be a JSON object")
 		}
 		for name, value := range own {
 			n.Data[name] = value
@@ -109,11 +110,11 @@ func (m Message) Payload(id, channel, origin string) ([]byte, error) {
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false) // "<" would cost six octets of a small budget; nothing here becomes HTML
 	if err := enc.Encode(payload{webPush, n}); err != nil {
-		return nil, Invalid("message", "message", "cannot be written as JSON")
+		return nil, Invalid("message", "", "cannot be written as JSON")
 	}
 	b := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 	if len(b) > MaxPayload {
-		return nil, &Error{Kind: ErrTooLarge, Code: "message-too-large", Where: "message",
+		return nil, &Error{Kind: ErrTooLarge, Code: "message-too-large",
 			Text: fmt.Sprintf("is %d octets when compiled, over the %d that a push service must take", len(b), MaxPayload),
 			Hint: "shorten body or data"}
 	}

@@ -127,7 +127,7 @@ func TestPayloadSize(t *testing.T) {
 				return
 			}
 			e := told(t, err, belfry.ErrTooLarge, "message-too-large")
-			if b != nil || e.Where != "message" || !strings.Contains(e.Text, fmt.Sprintf("is %d octets", tt.size)) ||
+			if b != nil || e.Where != "" || !strings.Contains(e.Text, fmt.Sprintf("is %d octets", tt.size)) ||
 				!strings.Contains(e.Text, "3993") || e.Hint == "" {
 				t.Errorf("%d octets: %v, hint %q", len(b), err, e.Hint)
 			}

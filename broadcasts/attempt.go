@@ -251,7 +251,7 @@ func (a *attempt) turn(p pass) (wait time.Duration, settled bool) {
 	e, b := a.run.engine, a.run
 	lane := a.row.Host()
 	there, err := a.refresh(freshFor)
-	payload, served := b.payloads[cmp.Or(a.row.Origin, e.Origins[0])]
+	payload, served := b.payloads[e.wording(b.Message, a.row)]
 	ttl := time.Until(b.deadline)
 	switch {
 	case err != nil:

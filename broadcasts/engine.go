@@ -200,11 +200,13 @@ func (e *Engine) again(ctx context.Context, b Broadcast) (r *run, err error) {
 	if err != nil {
 		return nil, err
 	}
-	payloads := map[string][]byte{}
-	for _, origin := range e.Origins {
-		if payloads[origin], err = b.Message.Payload(b.ID, b.Audience.Channel(), origin); err != nil {
-			e.Log.Error("a broadcast cannot go on as it was launched", "broadcast", b.ID, "origin", origin, "err", err)
+	payloads := map[wording][]byte{}
+	for _, w := range e.wordings(b.Message) {
+		p, err := w.payload(b.Launch)
+		if err != nil {
+			e.Log.Error("a broadcast cannot go on as it was launched", "broadcast", b.ID, "origin", w.origin, "err", err)
 		}
+		payloads[w] = p
 	}
 	r = newRun(e, b, open, payloads)
 	if r.again = !r.waiting; r.again {
@@ -241,7 +243,7 @@ func (e *Engine) Launch(ctx context.Context, r Request) (b Broadcast, replayed b
 }
 
 // prepare makes a broadcast of what was asked for, or says what is wrong with it.
-func (e *Engine) prepare(r Request) (b Broadcast, payloads map[string][]byte, err error) {
+func (e *Engine) prepare(r Request) (b Broadcast, payloads map[wording][]byte, err error) {
 	audience, err := r.Audience.Check()
 	if err != nil {
 		return b, nil, err
@@ -269,7 +271,7 @@ func (e *Engine) prepare(r Request) (b Broadcast, payloads map[string][]byte, er
 
 // begin counts the audience, writes b down and starts it, unless another launch
 // with its claim was quicker.
-func (e *Engine) begin(ctx context.Context, b Broadcast, payloads map[string][]byte, c *Claim) (made Broadcast, replayed bool, err error) {
+func (e *Engine) begin(ctx context.Context, b Broadcast, payloads map[wording][]byte, c *Claim) (made Broadcast, replayed bool, err error) {
 	if b.Push != PushNever {
 		if b.Until, b.Counts.Targets, err = e.Audience.Snapshot(ctx, b.Audience); err != nil {
 			return Broadcast{}, false, err
@@ -357,24 +359,6 @@ func (e *Engine) forget(r *run) {
 		}
 	}
 	e.lanes.rest()
-}
-
-// compile makes the payload for each of our origins, so that a message that is
-// too large for one of them is refused before it is queued (WP-33).
-func (e *Engine) compile(b Broadcast) (payloads map[string][]byte, warnings []string, err error) {
-	payloads, longest := map[string][]byte{}, 0
-	for _, origin := range e.Origins {
-		p, err := b.Message.Payload(b.ID, b.Audience.Channel(), origin)
-		if err != nil {
-			return nil, nil, err
-		}
-		payloads[origin], longest = p, max(longest, len(p))
-	}
-	if longest > belfry.MobilePayload {
-		warnings = append(warnings, fmt.Sprintf(
-			"the message is %d octets, over %d: Firefox for Android will refuse it", longest, belfry.MobilePayload))
-	}
-	return payloads, warnings, nil
 }
 
 // Get returns a broadcast as the last commit left it.

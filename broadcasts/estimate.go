@@ -17,7 +17,7 @@ import (
 type Estimate struct {
 	Targets  int       `json:"targets"`
 	Hosts    []Share   `json:"hosts"`    // the largest first
-	Payload  int       `json:"payload"`  // octets of plaintext, for the site with the longest links
+	Payload  int       `json:"payload"`  // octets of plaintext, for the site with the longest links and the longest variant
 	Body     int       `json:"body"`     // octets of one request's body, sealed and padded
 	Warnings []string  `json:"warnings"` // what the operator should know before
 	Duration int       `json:"duration"` // seconds from the first row to the last
@@ -69,7 +69,7 @@ func (e *Engine) Estimate(ctx context.Context, r Request) (Estimate, error) {
 // survey counts the audience by push service, and who registered at a site that
 // has no payload. It reads a page at a time, as a broadcast does, so that it
 // holds no transaction open however many there are.
-func (e *Engine) survey(ctx context.Context, a belfry.Audience, payloads map[string][]byte) (hosts map[string]int, foreign int, err error) {
+func (e *Engine) survey(ctx context.Context, a belfry.Audience, payloads map[wording][]byte) (hosts map[string]int, foreign int, err error) {
 	until, _, err := e.Audience.Snapshot(ctx, a)
 	hosts = map[string]int{}
 	for at, done := belfry.Position(0), false; err == nil && !done; {
@@ -81,7 +81,7 @@ func (e *Engine) survey(ctx context.Context, a belfry.Audience, payloads map[str
 				host = other
 			}
 			hosts[host]++
-			if _, served := payloads[cmp.Or(row.Origin, e.Origins[0])]; !served {
+			if _, served := payloads[wording{origin: cmp.Or(row.Origin, e.Origins[0])}]; !served {
 				foreign++
 			}
 		}

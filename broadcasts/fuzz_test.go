@@ -25,6 +25,8 @@ func FuzzJournal(f *testing.F) {
 		[]byte(`{"state":"done","reason":null,"finished":"2026-01-02T03:04:05.678+01:00","failures":{"403 Forbidden":1},"hosts":[{"host":"a","state":"open"}]}`), uint64(1)<<63)
 	f.Add([]byte(`{"message":{"title":"T","actions":[{"action":"a","title":"A"}],"data":{"a":"\ud800"},"variants":null},"audience":{"users":["ü"]}}`),
 		[]byte(`{"state":"cancelled","reason":"restart","failures":null}`), uint64(9))
+	f.Add([]byte(`{"message":{"title":"T","variants":{"de-AT":{"title":"U","actions":[]},"fr":{"dir":"ltr","actions":[{"action":"a","title":"A"}]}}},"audience":{"all":true}}`),
+		[]byte(running), uint64(3))
 	f.Add([]byte(`{"message":{"title":7}}`), []byte(`[]`), uint64(0))
 	file, err := boltfile.Open(filepath.Join(f.TempDir(), "belfry.db"))
 	if err != nil {
@@ -53,10 +55,12 @@ func FuzzJournal(f *testing.F) {
 		if err != nil || got.Until != want.Until || !bytes.Equal(written(t, got), written(t, want)) {
 			t.Errorf("got  %s, %v\nwant %s", written(t, got), err, written(t, want))
 		}
-		sent, err := got.Message.Payload(planted, "", "https://www.example.com")
-		measured, tooLarge := want.Message.Payload(planted, "", "https://www.example.com")
-		if !bytes.Equal(sent, measured) || (err == nil) != (tooLarge == nil) {
-			t.Errorf("measured as %s, %v\nto send is %s, %v", measured, tooLarge, sent, err)
+		for _, tag := range append([]string{""}, want.Message.Variants.Tags()...) {
+			sent, err := got.Message.In(tag).Payload(planted, "", "https://www.example.com")
+			measured, tooLarge := want.Message.In(tag).Payload(planted, "", "https://www.example.com")
+			if !bytes.Equal(sent, measured) || (err == nil) != (tooLarge == nil) {
+				t.Errorf("measured as %s, %v\nto send is %s, %v", measured, tooLarge, sent, err)
+			}
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 type run struct {
 	Launch
 	engine   *Engine
-	payloads map[string][]byte // by origin
+	payloads map[wording][]byte
 	topic    string
 	wall     time.Time      // when it began, by the wall clock
 	began    time.Time      // the same moment, by the monotonic clock
@@ -57,7 +57,7 @@ type run struct {
 }
 
 // newRun prepares to deliver b, of which so many rows are open.
-func newRun(e *Engine, b Broadcast, open map[HostID]int, payloads map[string][]byte) *run {
+func newRun(e *Engine, b Broadcast, open map[HostID]int, payloads map[wording][]byte) *run {
 	b.Failures, b.Expiries, b.Hosts = maps.Clone(b.Failures), maps.Clone(b.Expiries), slices.Clone(b.Hosts) // b is its caller's
 	now := e.Now()
 	left := min(b.Deadline.Sub(now), b.Message.Lifetime()) // a clock that was set back must not make it longer

@@ -23,7 +23,8 @@ func TestNothingIsLeftOfAMessage(t *testing.T) {
 	r := newBoltRig(t)
 	b := launched("01jz0000000000000000000001")
 	b.Message = belfry.Message{Title: "Title", Body: canary, URL: "/" + canary, Icon: "/" + canary, Image: "/" + canary, Lang: canary, Tag: "tag",
-		Actions: []belfry.Action{{Action: canary, Title: canary, URL: "/" + canary}}, Data: json.RawMessage(`{"a":"` + canary + `"}`)}
+		Actions: []belfry.Action{{Action: canary, Title: canary, URL: "/" + canary}}, Data: json.RawMessage(`{"a":"` + canary + `"}`),
+		Variants: belfry.Variants{"de": {Title: canary, Body: canary, URL: "/" + canary, Image: "/" + canary, Actions: []belfry.Action{{Action: canary, Title: canary}}}}}
 	b.Callback = belfry.StoredCallback("https://hooks.example.com/" + canary)
 	if _, err := r.Create(t.Context(), b, nil); err != nil {
 		t.Fatal(err)

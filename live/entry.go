@@ -54,7 +54,9 @@ func newEntry(e belfry.Event) (*entry, error) {
 	return entry, err
 }
 
-// maxEvent bounds an event, in octets: less than what may wait for a slow page.
+// maxEvent bounds an event, in octets: less than what may wait for a slow page,
+// and twice a launch, which is the most that one becomes where each of its
+// characters is one that we write longer than others may.
 const maxEvent = 32 << 10
 
 func (r record) entry(seq uint64) (*entry, error) {

@@ -18,7 +18,8 @@ import (
 )
 
 // maxPublish bounds an operator's message, in octets (SEC-41). It is four times
-// what a push can carry, so that "too large" can name the measured size.
+// what a push can carry, so that there is room for variants and that "too large"
+// can name the measured size.
 const maxPublish = 16 << 10
 
 // launch starts a broadcast. 202 means that it is on disk.

@@ -179,7 +179,8 @@ const maxLaunch = 16 << 10
 
 func tooLarge(octets string) error {
 	return &belfry.Error{Kind: belfry.ErrTooLarge, Code: "message-too-large", Where: "message",
-		Text: fmt.Sprintf("is %s octets, and a push service must take no more than %d", octets, belfry.MaxPayload), Hint: "shorten body or data"}
+		Text: fmt.Sprintf("is %s octets, over the %d that a launch may have", octets, maxLaunch),
+		Hint: fmt.Sprintf("shorten body, data or variants: a push service must take no more than %d octets of each variant", belfry.MaxPayload)}
 }
 
 // jsonFault says what stops text from being JSON, and in which line.
