@@ -12,10 +12,12 @@ import (
 	"github.com/belfry-push/belfry/keys"
 )
 
-// A KeyRow is a key and how many subscriptions need it.
+// A KeyRow is a key and how many subscriptions need it. Beside the current one
+// that is how far visitors have come over since it was made (WP-50).
 type KeyRow struct {
 	keys.Info
 	Subscriptions int  `json:"subscriptions"`
+	Of            int  `json:"of"`                // all that are registered
 	Missing       bool `json:"missing,omitempty"` // rows were made with it, and it is not on the ring: they cannot be rung
 }
 
@@ -24,13 +26,17 @@ func (s *Server) listKeys(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	all := 0
+	for _, n := range uses {
+		all += n
+	}
 	var rows []KeyRow
 	for _, k := range s.Keys.List() {
-		rows = append(rows, KeyRow{Info: k, Subscriptions: uses[k.ID]})
+		rows = append(rows, KeyRow{Info: k, Subscriptions: uses[k.ID], Of: all})
 		delete(uses, k.ID)
 	}
 	for _, id := range slices.Sorted(maps.Keys(uses)) {
-		rows = append(rows, KeyRow{Info: keys.Info{ID: id}, Subscriptions: uses[id], Missing: true})
+		rows = append(rows, KeyRow{Info: keys.Info{ID: id}, Subscriptions: uses[id], Of: all, Missing: true})
 	}
 	answerAll(c, rows)
 	return nil

@@ -423,7 +423,7 @@ func TestKeysAndBackup(t *testing.T) {
 	lost, _ := other.browser()
 	lost.KeyID = "deadbeefdeadbeef"
 	must(other.store.Import(t.Context(), []belfry.Subscription{lost}, ""))
-	if got := other.do(other.socket, "GET", "/api/v1/keys", ""); !strings.Contains(got.body, `"id":"deadbeefdeadbeef"`) || strings.Count(got.body, `"subscriptions":1,"missing":true`) != 1 {
+	if got := other.do(other.socket, "GET", "/api/v1/keys", ""); !strings.Contains(got.body, `"id":"deadbeefdeadbeef"`) || strings.Count(got.body, `"subscriptions":1,"of":2,"missing":true`) != 1 {
 		t.Errorf("keys with one that is lost: %s", got.body)
 	}
 	for _, wrong := range []string{`{"publicKey":"x"}`, `{"privateKey":"x","publicKey":"y"}`, `{"rotate":true}`, `[]`} {

@@ -39,19 +39,40 @@ func stateOf(k web.KeyRow) string {
 }
 
 func (a *app) keysShowCommand() *cobra.Command {
-	return &cobra.Command{Use: "show", Short: "Show the keys, and how many subscriptions need each", Args: args(cobra.NoArgs),
+	return &cobra.Command{Use: "show", Short: "Show the keys, how many subscriptions need each, and how far a rotation has come", Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return listing[web.KeyRow]{path: keysPath, none: "there is no key",
+			var shown []web.KeyRow
+			err := listing[web.KeyRow]{path: keysPath, none: "there is no key",
 				header: []string{"ID", "STATE", "SUBSCRIPTIONS", "CREATED", "PUBLIC KEY"},
 				row: func(k web.KeyRow) []string {
+					shown = append(shown, k)
 					return []string{k.ID, stateOf(k), strconv.Itoa(k.Subscriptions), stamp(&k.Created), dash(k.PublicKey)}
 				}}.print(c.Context(), a)
+			if text := moved(shown); text != "" && err == nil {
+				fmt.Fprintln(a.out, text)
+			}
+			return err
 		}}
+}
+
+// moved says how far visitors have come over to the current key, where there are
+// others beside it.
+func moved(rows []web.KeyRow) string {
+	for _, k := range rows {
+		switch {
+		case !k.Current || len(rows) == 1 || k.Of == 0:
+		case k.Subscriptions == k.Of:
+			return fmt.Sprintf("moved %d of %[1]d (100 %%) to the current key; nobody needs the retired ones, which are kept", k.Of)
+		default:
+			return fmt.Sprintf("moved %d of %d (%d %%) to the current key; the others do so when they next open a page of yours", k.Subscriptions, k.Of, 100*k.Subscriptions/k.Of)
+		}
+	}
+	return ""
 }
 
 func (a *app) keysRotateCommand() *cobra.Command {
 	return &cobra.Command{Use: "rotate", Short: "Make a new current key; the others go on signing", Args: args(cobra.NoArgs),
-		Long: "Make a new current key.\n\nNew visitors subscribe with it at once. The keys before it go on signing for the browsers\nthat subscribed with them, and each of those changes over when it next opens a page of yours.",
+		Long: "Make a new current key.\n\nNew visitors subscribe with it at once. The keys before it go on signing for the browsers\nthat subscribed with them, and each of those changes over when it next opens a page of yours.\n`belfry keys show` tells how many have done so. No key is ever removed.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := a.ownersClient("keys are made where they are kept")
 			if err != nil {
