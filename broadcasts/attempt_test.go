@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -342,6 +343,45 @@ func TestWhatIsSent(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Links that say which message they are of are a part of the message: of what is
+// sent, also after a restart, and of what is measured before anything is.
+func TestClickLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		link := func(id string) string { return id + ".signed" }
+		b := newBell(t, func(c *broadcasts.Config) { c.ClickLink = link })
+		row := b.people.join(1, "push.example")[0]
+		m := hello(time.Hour)
+		m.URL = "/sale"
+		launched := b.launch(m, belfry.Audience{All: true})
+		b.end(launched.ID)
+		if got, want := string(b.post.to(row)[0].message.Payload), `"navigate":"`+site+"/sale?belfry="+link(launched.ID)+`"`; !strings.Contains(got, want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+		if launched.Message.URL != "/sale" {
+			t.Errorf("an operator reads %s", launched.Message.URL)
+		}
+		m.Body = strings.Repeat("x", belfry.MaxPayload)
+		m.Body = m.Body[:len(m.Body)-overhead(t, m)]
+		if _, err := m.Payload(launched.ID, "", site); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.Launch(t.Context(), broadcasts.Request{Message: m, Audience: belfry.Audience{All: true}}); !errors.Is(err, belfry.ErrTooLarge) {
+			t.Errorf("with links it does not fit: %v", err)
+		}
+	})
+}
+
+// overhead is how many octets of a payload are not the body.
+func overhead(t *testing.T, m belfry.Message) int {
+	t.Helper()
+	m.Body = "x"
+	p, err := m.Payload(strings.Repeat("0", 26), "", site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(p) - 1
 }
 
 // A subscription of a site that the operator no longer serves gets nothing,

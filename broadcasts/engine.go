@@ -51,6 +51,10 @@ type Config struct {
 	// Origins are the sites we ring for, at least one. The first is used for rows that name none.
 	Origins []string
 
+	// ClickLink is what the links of a message carry, by its id, so that who opens
+	// one can be counted. Default: they carry nothing.
+	ClickLink func(id string) string
+
 	// PerHost bounds attempts in flight to one push service. Default 128: under
 	// the 250 streams that an HTTP/2 server usually grants a connection.
 	PerHost int
@@ -202,7 +206,7 @@ func (e *Engine) again(ctx context.Context, b Broadcast) (r *run, err error) {
 	}
 	payloads := map[wording][]byte{}
 	for _, w := range e.wordings(b.Message) {
-		p, err := w.payload(b.Launch)
+		p, err := e.payload(b.Launch, w)
 		if err != nil {
 			e.Log.Error("a broadcast cannot go on as it was launched", "broadcast", b.ID, "origin", w.origin, "err", err)
 		}

@@ -30,9 +30,13 @@ func (e *Engine) wordings(m belfry.Message) (all []wording) {
 	return all
 }
 
-// payload compiles the wording of l's message.
-func (w wording) payload(l Launch) ([]byte, error) {
-	p, err := l.Message.In(w.variant).Payload(l.ID, l.Audience.Channel(), w.origin)
+// payload compiles a wording of l's message.
+func (e *Engine) payload(l Launch, w wording) ([]byte, error) {
+	m := l.Message.In(w.variant)
+	if e.ClickLink != nil {
+		m = m.Linked(e.ClickLink(l.ID))
+	}
+	p, err := m.Payload(l.ID, l.Audience.Channel(), w.origin)
 	if w.variant != "" {
 		err = belfry.At("variants."+w.variant, err)
 	}
@@ -44,7 +48,7 @@ func (w wording) payload(l Launch) ([]byte, error) {
 func (e *Engine) compile(b Broadcast) (payloads map[wording][]byte, warnings []string, err error) {
 	payloads, longest := map[wording][]byte{}, map[string]int{}
 	for _, w := range e.wordings(b.Message) {
-		if payloads[w], err = w.payload(b.Launch); err != nil {
+		if payloads[w], err = e.payload(b.Launch, w); err != nil {
 			return nil, nil, err
 		}
 		longest[w.variant] = max(longest[w.variant], len(payloads[w]))
