@@ -40,9 +40,10 @@ var floorPlan = map[string][]string{
 	"live":            {".", "internal"},
 	"tokens":          {".", "internal"},
 	"webhooks":        {".", "internal"},
+	"receipts":        {".", "internal"},
 	"serviceworker":   {".", "internal"},
 
-	"web": {".", "internal", "keys", "subscriptions", "broadcasts", "live", "tokens", "serviceworker"},
+	"web": {".", "internal", "keys", "subscriptions", "broadcasts", "live", "tokens", "receipts", "serviceworker"},
 
 	"cmd":     anything,
 	"e2e":     anything,
@@ -70,7 +71,7 @@ var kept = map[string][]string{
 	"github.com/gin-contrib": {"web"},
 	"github.com/golang-jwt":  {"keys"},
 	"golang.org/x/net/http2": {"internal/h2"},
-	"go.etcd.io/bbolt":       {"subscriptions", "broadcasts", "live", "tokens", "internal/boltfile", "cmd"},
+	"go.etcd.io/bbolt":       {"subscriptions", "broadcasts", "live", "tokens", "receipts", "internal/boltfile", "cmd"},
 
 	"github.com/prometheus": {"web", "cmd"}, // rooms do not know that they are counted
 }

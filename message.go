@@ -161,8 +161,8 @@ func (m Message) checkActions(origins []string) error {
 	for i, a := range m.Actions {
 		where := fmt.Sprintf("actions[%d]", i)
 		switch {
-		case !actionName.MatchString(a.Action):
-			return Invalid("actions", where+".action", "must be 1 to 64 letters, digits, dots, underscores or hyphens")
+		case CheckAction(a.Action) != nil:
+			return At(where, CheckAction(a.Action))
 		case seen[a.Action]:
 			return Invalid("actions", where+".action", fmt.Sprintf("%s is used twice", quote(a.Action)))
 		case strings.TrimSpace(a.Title) == "":
@@ -174,6 +174,14 @@ func (m Message) checkActions(origins []string) error {
 		if err := checkLink(a.URL, origins); err != nil {
 			return At(where+".url", err)
 		}
+	}
+	return nil
+}
+
+// CheckAction says whether name can be that of a button.
+func CheckAction(name string) error {
+	if !actionName.MatchString(name) {
+		return Invalid("actions", "action", "must be 1 to 64 letters, digits, dots, underscores or hyphens")
 	}
 	return nil
 }

@@ -145,20 +145,24 @@ func checked(sub belfry.Subscription) (belfry.Subscription, error) {
 // wrong secret are one and the same error, so that an answer does not tell
 // which ids exist (SEC-12, SEC-14).
 func (s *Store) Authorize(ctx context.Context, id string, secret belfry.DeviceSecret) error {
-	var hash belfry.SecretHash
-	err := s.read(ctx, func(t tables) error {
-		row, err := t.find(t.byID, []byte(id))
-		hash = row.Secret
+	_, err := s.Identify(ctx, id, secret)
+	return err
+}
+
+// Identify is Authorize for who needs the device's row as well.
+func (s *Store) Identify(ctx context.Context, id string, secret belfry.DeviceSecret) (row belfry.Subscription, err error) {
+	err = s.read(ctx, func(t tables) (err error) {
+		row, err = t.find(t.byID, []byte(id))
 		return err
 	})
-	fits := hash.Fits(secret) // for an unknown id too: the zero hash fits nothing, and takes as long
+	fits := row.Secret.Fits(secret) // for an unknown id too: the zero hash fits nothing, and takes as long
 	switch {
 	case err == nil && fits:
-		return nil
+		return row, nil
 	case err == nil, errors.Is(err, belfry.ErrNotFound), errors.Is(err, belfry.ErrCorrupt):
-		return &belfry.Error{Kind: belfry.ErrDenied, Code: "unauthorised", Text: "the device is unknown or its secret is wrong"}
+		return belfry.Subscription{}, &belfry.Error{Kind: belfry.ErrDenied, Code: "unauthorised", Text: "the device is unknown or its secret is wrong"}
 	}
-	return wrap("authorize", err)
+	return belfry.Subscription{}, wrap("authorize", err)
 }
 
 // Get returns the row with this id.

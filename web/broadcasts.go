@@ -47,7 +47,7 @@ func (s *Server) launch(c *gin.Context) error {
 		c.Header("Idempotent-Replayed", "true")
 	}
 	c.Header("Location", "/api/v1/broadcasts/"+b.ID)
-	c.PureJSON(http.StatusAccepted, b)
+	s.answerBroadcast(c, http.StatusAccepted, b)
 	return nil
 }
 
@@ -105,7 +105,7 @@ func (s *Server) listBroadcasts(c *gin.Context) error {
 	if len(all) == limit {
 		next = &all[limit-1].ID
 	}
-	c.PureJSON(http.StatusOK, gin.H{"items": items, "next": next})
+	c.PureJSON(http.StatusOK, gin.H{"items": s.withReceipts(c.Request.Context(), items...), "next": next})
 	return nil
 }
 
@@ -114,7 +114,7 @@ func (s *Server) showBroadcast(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	c.PureJSON(http.StatusOK, b)
+	s.answerBroadcast(c, http.StatusOK, b)
 	return nil
 }
 
@@ -136,7 +136,7 @@ func (s *Server) ordered(order func(ctx context.Context, id string) (broadcasts.
 		if err != nil {
 			return err
 		}
-		c.PureJSON(http.StatusOK, b)
+		s.answerBroadcast(c, http.StatusOK, b)
 		return nil
 	}
 }
@@ -191,8 +191,11 @@ func (s *Server) progress(ctx context.Context, id string) <-chan string {
 	go func() {
 		defer close(events)
 		for b, err := range s.Broadcasts.Watch(ctx, id) {
-			body, fault := json.Marshal(b)
-			if err != nil || fault != nil {
+			if err != nil {
+				return
+			}
+			body, err := json.Marshal(s.withReceipts(ctx, b)[0])
+			if err != nil {
 				return
 			}
 			select {

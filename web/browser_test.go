@@ -331,7 +331,7 @@ func TestConfig(t *testing.T) {
 	h := newHouse(t)
 	for range 2 {
 		got := h.do(h.public, "GET", "/v1/config", "")
-		want := fmt.Sprintf(`{"keyId":%q,"vapidPublicKey":%q}`, h.ring.Current().ID, h.ring.Current().PublicKey)
+		want := fmt.Sprintf(`{"keyId":%q,"receipts":["shown","clicked"],"vapidPublicKey":%q}`, h.ring.Current().ID, h.ring.Current().PublicKey)
 		if got.body != want || got.header.Get("Cache-Control") != "no-store" {
 			t.Errorf("config %s, %s; want %s", got.body, got.header.Get("Cache-Control"), want)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/belfry-push/belfry/internal/boltfile"
 	"github.com/belfry-push/belfry/keys"
 	"github.com/belfry-push/belfry/live"
+	"github.com/belfry-push/belfry/receipts"
 	"github.com/belfry-push/belfry/sender"
 	"github.com/belfry-push/belfry/sender/pushtest"
 	"github.com/belfry-push/belfry/serviceworker"
@@ -40,6 +41,8 @@ type house struct {
 	store   *subscriptions.Store
 	events  *live.Log
 	tokens  *tokens.Store
+	told    *receipts.Store
+	settle  func() // has all receipts written; none can be taken any more
 	ring    *keys.Ring
 	userKey *keys.UserKey
 	service *pushtest.Service
@@ -85,6 +88,9 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 	t.Cleanup(func() { file.Close() })
 	h.store = must(subscriptions.New(file, subscriptions.Config{}))
 	h.tokens = must(tokens.New(file, slog.New(slog.DiscardHandler)))
+	h.told = must(receipts.New(file, receipts.Config{}))
+	h.settle = sync.OnceFunc(h.told.Close)
+	t.Cleanup(h.settle)
 	h.ring = must(keys.Create(filepath.Join(dir, "vapid.json")))
 	webhook, _, err := keys.OpenWebhook(filepath.Join(dir, "webhook.key"))
 	must(webhook, err)
@@ -110,7 +116,7 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 		defer cancel()
 		engine.Close(ctx)
 	})
-	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Live: hub, Keys: h.ring, Webhook: webhook, UserKey: h.userKey, Audience: []string{ringURL}, Tokens: h.tokens, Hosts: h.service.Hosts(), Origins: []string{site},
+	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Live: hub, Keys: h.ring, Webhook: webhook, UserKey: h.userKey, Audience: []string{ringURL}, Tokens: h.tokens, Receipts: h.told, ReceiptKinds: []string{"shown", "clicked"}, Hosts: h.service.Hosts(), Origins: []string{site},
 		Kit: serviceworker.Files, Log: log, Backup: func(w io.Writer) error { _, err := io.WriteString(w, "tar"); return err },
 		Doctor: func(context.Context, bool) (belfry.Checkup, error) { return belfry.Checkup{}, nil }}
 	for _, a := range adjust {

@@ -22,12 +22,12 @@ import (
 // take 2048 of them, channels 100 × 67.
 const maxRegistration = 8 << 10
 
-// config tells a page which key to subscribe with. It must be the key that we
-// sign with, so it is never cached (WP-55).
+// config tells a page which key to subscribe with and which receipts to send. It
+// must be the key that we sign with, so it is never cached (WP-55).
 func (s *Server) config(c *gin.Context) error {
 	c.Header("Cache-Control", "no-store")
 	key := s.Keys.Current()
-	c.JSON(http.StatusOK, gin.H{"vapidPublicKey": key.PublicKey, "keyId": key.ID})
+	c.JSON(http.StatusOK, gin.H{"vapidPublicKey": key.PublicKey, "keyId": key.ID, "receipts": append([]string{}, s.ReceiptKinds...)})
 	return nil
 }
 

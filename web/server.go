@@ -19,12 +19,14 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
 	"github.com/belfry-push/belfry/keys"
 	"github.com/belfry-push/belfry/live"
+	"github.com/belfry-push/belfry/receipts"
 	"github.com/belfry-push/belfry/subscriptions"
 	"github.com/belfry-push/belfry/tokens"
 )
@@ -38,11 +40,14 @@ type Config struct {
 	Webhook       *keys.Webhook
 	UserKey       *keys.UserKey
 	Tokens        *tokens.Store
+	Receipts      *receipts.Store
 	Backup        func(io.Writer) error                                           // writes all there is as a tar archive
 	Doctor        func(ctx context.Context, rebuild bool) (belfry.Checkup, error) // looks at all there is
 	Hosts         belfry.PushHosts                                                // push services that a browser may name
 	Audience      []string                                                        // addresses of this server that a user token may be for; where there is none, no token holds
 	Origins       []string                                                        // sites that may register and that links may point to
+
+	ReceiptKinds []string // which receipts pages are to send, as /v1/config says it; empty for none
 
 	Metrics *prometheus.Registry // what is counted elsewhere in the house; the front door adds its own
 
@@ -66,6 +71,8 @@ type Server struct {
 	Config
 	limiter    *limiter // of registrations
 	chatter    *limiter // of lines in the chat
+	tellers    *limiter // of calls with receipts
+	messages   *lru.Cache[string, receipts.Message]
 	tickets    *tickets
 	counts     counts
 	warnedOnce sync.Once // an untrusted peer sent X-Forwarded-For
@@ -73,8 +80,8 @@ type Server struct {
 
 // New returns a Server, or says what is missing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Live == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.UserKey == nil || cfg.Tokens == nil || cfg.Backup == nil || cfg.Doctor == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
-		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Live, Keys, Webhook, UserKey, Tokens, Backup, Doctor, Origins and Kit")
+	if cfg.Subscriptions == nil || cfg.Broadcasts == nil || cfg.Live == nil || cfg.Keys == nil || cfg.Webhook == nil || cfg.UserKey == nil || cfg.Tokens == nil || cfg.Receipts == nil || cfg.Backup == nil || cfg.Doctor == nil || len(cfg.Origins) == 0 || cfg.Kit == nil {
+		return nil, errors.New("web: Config needs Subscriptions, Broadcasts, Live, Keys, Webhook, UserKey, Tokens, Receipts, Backup, Doctor, Origins and Kit")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -82,7 +89,12 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	return &Server{Config: cfg, limiter: newLimiter("registrations", cfg.RegisterLimit, perDay), chatter: newLimiter("lines", chatLimit, chatPerDay), tickets: newTickets(), counts: newCounts(cfg.Metrics)}, nil
+	messages, err := lru.New[string, receipts.Message](messagesKnown)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Config: cfg, limiter: newLimiter("registrations", cfg.RegisterLimit, perDay), chatter: newLimiter("lines", chatLimit, chatPerDay),
+		tellers: newLimiter("receipts", receiptLimit, receiptsPerDay), messages: messages, tickets: newTickets(), counts: newCounts(cfg.Metrics)}, nil
 }
 
 // A route maps one call to the least role that may make it (SEC-10). All routes
@@ -102,6 +114,7 @@ func (s *Server) publicRoutes() []route {
 		{http.MethodPost, "/v1/subscriptions", anyone, s.counted(s.register)},
 		{http.MethodPut, "/v1/subscriptions/:id", anyone, s.change},
 		{http.MethodDelete, "/v1/subscriptions/:id", anyone, s.unregister},
+		{http.MethodPost, "/v1/receipts", anyone, s.receive},
 		{http.MethodGet, "/v1/events", anyone, s.events},
 		{http.MethodPost, "/v1/events", anyone, s.streamEvents},
 		{http.MethodGet, "/v1/poll", anyone, s.poll},

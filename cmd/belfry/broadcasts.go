@@ -16,6 +16,8 @@ import (
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/receipts"
+	"github.com/belfry-push/belfry/web"
 )
 
 func (a *app) broadcastsCommand() *cobra.Command {
@@ -51,7 +53,7 @@ func (a *app) broadcastsListCommand() *cobra.Command {
 func (a *app) broadcastsShowCommand() *cobra.Command {
 	return &cobra.Command{Use: "show ID", Short: "Show one broadcast: message, audience, counts", Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, given []string) error {
-			var b broadcasts.Broadcast
+			var b web.Broadcast
 			return a.show(c.Context(), broadcastPath(given[0]), &b, func() { facts(a.out, broadcastFacts(b)) })
 		}}
 }
@@ -64,7 +66,7 @@ func (a *app) broadcastsWatchCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var b broadcasts.Broadcast
+			var b web.Broadcast
 			if err := cl.call(c.Context(), http.MethodGet, broadcastPath(given[0]), nil, &b); err != nil {
 				return err
 			}
@@ -87,7 +89,7 @@ func (a *app) broadcastsOrderCommand(verb, short, long string) *cobra.Command {
 			if a.json {
 				return a.printJSON(raw)
 			}
-			var b broadcasts.Broadcast
+			var b web.Broadcast
 			if err := json.Unmarshal(raw, &b); err != nil {
 				return unreadable(err)
 			}
@@ -100,7 +102,7 @@ func broadcastPath(id string) string { return "/api/v1/broadcasts/" + url.PathEs
 
 // broadcastFacts is a broadcast for a person. Counts that are zero are left
 // out, but for those that everybody looks for.
-func broadcastFacts(b broadcasts.Broadcast) [][2]string {
+func broadcastFacts(b web.Broadcast) [][2]string {
 	state := string(b.State)
 	if b.Reason != nil {
 		state += " (" + *b.Reason + ")"
@@ -138,6 +140,7 @@ func broadcastFacts(b broadcasts.Broadcast) [][2]string {
 	for _, reason := range slices.Sorted(maps.Keys(b.Expiries)) {
 		list = append(list, [2]string{"expired after", fmt.Sprintf("%s: %d", reason, b.Expiries[reason])})
 	}
+	list = append(list, receiptFacts(b.Receipts)...)
 	if b.State == broadcasts.Running && b.Pace > 0 {
 		list = append(list, [2]string{"pace", fmt.Sprintf("%.0f a second", b.Pace)}, [2]string{"expected end", stamp(b.ETA)})
 	}
@@ -153,6 +156,20 @@ func broadcastFacts(b broadcasts.Broadcast) [][2]string {
 	}
 	for _, w := range b.Warnings {
 		list = append(list, [2]string{"warning", w})
+	}
+	return list
+}
+
+// receiptFacts is what browsers said, without what none did.
+func receiptFacts(told *receipts.Counts) (list [][2]string) {
+	if told == nil {
+		return [][2]string{{"receipts", "cannot be read; see `belfry doctor`"}}
+	}
+	for _, c := range receiptCounts(told) {
+		list = append(list, [2]string{c.word, strconv.Itoa(c.n)})
+	}
+	for _, action := range slices.Sorted(maps.Keys(told.Actions)) {
+		list = append(list, [2]string{"clicked on", fmt.Sprintf("%s: %d", action, told.Actions[action])})
 	}
 	return list
 }

@@ -32,7 +32,7 @@ func (h *house) examine(ctx context.Context, rebuild bool) (all belfry.Checkup, 
 		}
 	}
 	for _, look := range []func(context.Context) (belfry.Checkup, error){
-		h.subscriptions.Examine, h.journal.Examine, h.events.Examine, h.tokens.Examine, h.examineKeys, h.examineSettings,
+		h.subscriptions.Examine, h.journal.Examine, h.events.Examine, h.tokens.Examine, h.receipts.Examine, h.examineKeys, h.examineSettings,
 	} {
 		got, err := look(ctx)
 		if err != nil && !errors.Is(err, belfry.ErrCorrupt) {

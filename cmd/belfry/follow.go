@@ -9,14 +9,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/receipts"
+	"github.com/belfry-push/belfry/web"
 )
 
 // follow shows a broadcast until it is over, then says how it stands: on stdout,
 // and in the exit code. Interrupted, it detaches.
-func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast, over func(broadcasts.Broadcast) bool) error {
+func (a *app) follow(ctx context.Context, cl *client, b web.Broadcast, over func(broadcasts.Broadcast) bool) error {
 	resp, err := cl.send(ctx, http.MethodGet, broadcastPath(b.ID)+"/events", nil)
 	if err != nil {
 		return a.interrupted(ctx, b, err)
@@ -29,23 +32,23 @@ func (a *app) follow(ctx context.Context, cl *client, b broadcasts.Broadcast, ov
 			bar.end()
 			return a.interrupted(ctx, b, err)
 		}
-		b = broadcasts.Broadcast{}
+		b = web.Broadcast{}
 		if err := json.Unmarshal(event, &b); err != nil {
 			return unreadable(err)
 		}
-		bar.show(b)
-		if over(b) {
+		bar.show(b.Broadcast)
+		if over(b.Broadcast) {
 			bar.end()
 			return a.ended(b, event)
 		}
-		teller.tell(b)
+		teller.tell(b.Broadcast)
 	}
 	bar.end()
 	return a.interrupted(ctx, b, errors.New("the server went away"))
 }
 
 // interrupted tells an operator who pressed Ctrl-C from a server that is gone.
-func (a *app) interrupted(ctx context.Context, b broadcasts.Broadcast, err error) error {
+func (a *app) interrupted(ctx context.Context, b web.Broadcast, err error) error {
 	if ctx.Err() != nil {
 		return a.detached(b)
 	}
@@ -54,15 +57,15 @@ func (a *app) interrupted(ctx context.Context, b broadcasts.Broadcast, err error
 }
 
 // ended reports a broadcast that is over, or asks; said is what the server said of it.
-func (a *app) ended(b broadcasts.Broadcast, said json.RawMessage) error {
+func (a *app) ended(b web.Broadcast, said json.RawMessage) error {
 	if a.json {
 		if err := a.printJSON(said); err != nil {
 			return err
 		}
 	} else {
 		fmt.Fprintln(a.out, summary(b))
-		if asks(b) {
-			fmt.Fprintf(a.err, "belfry: %s\n", paused(b))
+		if asks(b.Broadcast) {
+			fmt.Fprintf(a.err, "belfry: %s\n", paused(b.Broadcast))
 		}
 	}
 	switch {
@@ -75,7 +78,7 @@ func (a *app) ended(b broadcasts.Broadcast, said json.RawMessage) error {
 }
 
 // summary is a broadcast in one line: what is zero is left out.
-func summary(b broadcasts.Broadcast) string {
+func summary(b web.Broadcast) string {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%s %s", b.ID, b.State)
 	if b.Reason != nil {
@@ -86,7 +89,7 @@ func summary(b broadcasts.Broadcast) string {
 		return out.String()
 	}
 	fmt.Fprintf(&out, ": %d of %d accepted", b.Counts.Accepted, b.Counts.Targets)
-	for _, c := range lesser(b.Counts) {
+	for _, c := range slices.Concat(lesser(b.Counts), receiptCounts(b.Receipts)) {
 		fmt.Fprintf(&out, ", %d %s", c.n, c.word)
 	}
 	return out.String()
@@ -102,6 +105,19 @@ type counted struct {
 func lesser(c broadcasts.Counts) (list []counted) {
 	for _, part := range []counted{{c.Pending, "pending"}, {c.Suppressed, "suppressed"}, {c.Expired, "expired"}, {c.Gone, "gone"},
 		{c.Left, "left"}, {c.Failed, "failed"}, {c.Cancelled, "cancelled"}} {
+		if part.n > 0 {
+			list = append(list, part)
+		}
+	}
+	return list
+}
+
+// receiptCounts is what browsers said, without the counts that are zero.
+func receiptCounts(told *receipts.Counts) (list []counted) {
+	if told == nil {
+		return nil
+	}
+	for _, part := range []counted{{told.Shown, "shown"}, {told.Clicked, "clicked"}, {told.Closed, "closed"}} {
 		if part.n > 0 {
 			list = append(list, part)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/belfry-push/belfry/internal/config"
 	"github.com/belfry-push/belfry/keys"
 	"github.com/belfry-push/belfry/live"
+	"github.com/belfry-push/belfry/receipts"
 	"github.com/belfry-push/belfry/sender"
 	"github.com/belfry-push/belfry/serviceworker"
 	"github.com/belfry-push/belfry/subscriptions"
@@ -52,6 +53,7 @@ type house struct {
 	events        *live.Log
 	live          *live.Hub
 	tokens        *tokens.Store
+	receipts      *receipts.Store
 	web           *web.Server
 
 	public, socket, ops net.Listener // ops is nil without --ops-listen
@@ -189,19 +191,31 @@ func (h *house) join(ctx context.Context) (err error) {
 		return err
 	}
 	meter.registry.MustRegister(liveCollector{h.live})
+	if h.receipts, err = receipts.New(h.file, receipts.Config{Log: h.log}); err != nil {
+		return err
+	}
+	meter.registry.MustRegister(receiptCollector{h.receipts})
 	if h.engine, err = broadcasts.New(ctx, broadcasts.Config{Journal: meteredJournal{h.journal, meter}, Audience: h.subscriptions,
 		Sender: meteredSender{h.sender, meter, h.cfg.PushHosts}, Origins: origins,
-		Live: h.events, Presence: h.live, Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, Log: h.log}); err != nil {
+		Live: h.events, Presence: h.live, Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, ClickLink: h.clickLink(), Log: h.log}); err != nil {
 		return err
 	}
 	if h.tokens, err = tokens.New(h.file, h.log); err != nil {
 		return err
 	}
-	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Live: h.live, Keys: h.keys, Webhook: h.webhook, UserKey: h.userKey, Audience: h.cfg.Audience(h.public.Addr()), Tokens: h.tokens, Hosts: h.cfg.PushHosts, Origins: origins,
+	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Live: h.live, Keys: h.keys, Webhook: h.webhook, UserKey: h.userKey, Audience: h.cfg.Audience(h.public.Addr()), Tokens: h.tokens, Receipts: h.receipts, ReceiptKinds: h.cfg.Receipts, Hosts: h.cfg.PushHosts, Origins: origins,
 		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) }, Doctor: h.examine, Metrics: meter.registry,
 		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), Chat: h.chat(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
 	return err
+}
+
+// clickLink signs the links of messages; nil unless they are to be.
+func (h *house) clickLink() func(id string) string {
+	if h.cfg.ClickLinks {
+		return h.userKey.ClickLink
+	}
+	return nil
 }
 
 // chat is where visitors of the demo page write to each other; nil unless they may.
@@ -344,6 +358,9 @@ func (h *house) close() {
 	}
 	if h.caller != nil {
 		h.caller.Close()
+	}
+	if h.receipts != nil {
+		h.receipts.Close()
 	}
 	if h.events != nil {
 		h.events.Close()

@@ -12,6 +12,7 @@ import (
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
 	"github.com/belfry-push/belfry/live"
+	"github.com/belfry-push/belfry/receipts"
 	"github.com/belfry-push/belfry/subscriptions"
 )
 
@@ -246,4 +247,42 @@ func (c liveCollector) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(eventsDesc, prometheus.CounterValue, float64(s.Events))
 	to <- prometheus.MustNewConstMetric(acknowledgedDesc, prometheus.CounterValue, float64(s.Acknowledged))
 	to <- prometheus.MustNewConstMetric(slowDesc, prometheus.CounterValue, float64(s.Slow))
+}
+
+// A receiptCollector tells what browsers said became of messages. Unlike all other
+// counts these are on disk, and go on where they were.
+type receiptCollector struct{ *receipts.Store }
+
+// channelsTold bounds how many channels have counts of their own: a site may have
+// one for each of its users, and every label costs whoever collects them.
+const channelsTold = 200
+
+var (
+	receiptsDesc        = prometheus.NewDesc("belfry_receipts_total", "What browsers said became of messages, each counted once, since ever.", []string{"kind"}, nil)
+	channelReceiptsDesc = prometheus.NewDesc("belfry_channel_receipts_total", "The same of messages to a channel, for the first 200 channels by name.", []string{"channel", "kind"}, nil)
+)
+
+func (c receiptCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- receiptsDesc
+	descs <- channelReceiptsDesc
+}
+
+func (c receiptCollector) Collect(to chan<- prometheus.Metric) {
+	all, channels, err := c.Totals(context.Background(), channelsTold)
+	if err != nil {
+		to <- prometheus.NewInvalidMetric(receiptsDesc, err)
+		return
+	}
+	for kind, n := range byKind(all) {
+		to <- prometheus.MustNewConstMetric(receiptsDesc, prometheus.CounterValue, float64(n), kind)
+	}
+	for channel, counts := range channels {
+		for kind, n := range byKind(counts) {
+			to <- prometheus.MustNewConstMetric(channelReceiptsDesc, prometheus.CounterValue, float64(n), strings.ToValidUTF8(channel, "?"), kind)
+		}
+	}
+}
+
+func byKind(c receipts.Counts) map[string]int {
+	return map[string]int{"shown": c.Shown, "clicked": c.Clicked, "closed": c.Closed}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/broadcasts"
+	"github.com/belfry-push/belfry/web"
 )
 
 // A sending is what the flags of send say.
@@ -213,7 +214,7 @@ func (a *app) sendBroadcast(ctx context.Context, s sending) error {
 }
 
 // launch asks the server for the broadcast, and tells what is worth telling at once.
-func (a *app) launch(ctx context.Context, cl *client, s sending) (b broadcasts.Broadcast, err error) {
+func (a *app) launch(ctx context.Context, cl *client, s sending) (b web.Broadcast, err error) {
 	in, err := s.launch()
 	if err != nil {
 		return b, err
@@ -289,7 +290,7 @@ func (s sending) launch() (json.RawMessage, error) {
 }
 
 // detached prints how to find a broadcast again that goes on without us.
-func (a *app) detached(b broadcasts.Broadcast) error {
+func (a *app) detached(b web.Broadcast) error {
 	if a.json {
 		return a.printJSON(b)
 	}
@@ -299,7 +300,7 @@ func (a *app) detached(b broadcasts.Broadcast) error {
 		return nil
 	}
 	if b.State == broadcasts.Paused {
-		fmt.Fprintf(a.err, "belfry: %s\n", paused(b))
+		fmt.Fprintf(a.err, "belfry: %s\n", paused(b.Broadcast))
 		return nil
 	}
 	fmt.Fprintf(a.err, "belfry: it goes on; `belfry broadcasts watch %s` shows how\n", b.ID)

@@ -36,6 +36,8 @@ type Serve struct {
 	PushCA         string
 	CallbackHosts  belfry.CallbackHosts
 	Engine         string
+	Receipts       []string // what browsers are to tell of messages; empty for nothing
+	ClickLinks     bool
 	Demo           bool
 	DemoChat       bool
 	LogLevel       string
@@ -58,17 +60,19 @@ func ServeFlags(fs *pflag.FlagSet) func() (Serve, error) {
 	ca := fs.String("push-ca", "", "`FILE` with one more certificate authority for push services, PEM")
 	callbacks := fs.StringSlice("callback-host", nil, "one receiver of callbacks that may be in your own network, `HOST[:PORT]`; on this machine also http://127.0.0.1:PORT or HOST=127.0.0.1:PORT; may be repeated")
 	engine := fs.String("engine", "native", "`name` of what seals messages: native or webpush-go")
+	told := fs.StringSlice("receipts", []string{"shown", "clicked"}, "what `kinds` of receipts browsers send: shown, clicked, closed, shown-on-apple, or off")
+	links := fs.Bool("click-links", false, "sign the links of messages, so that clicks count which no worker hears of")
 	demo := fs.Bool("demo", false, "serve the demo page at / even with --public-url")
 	chat := fs.Bool("demo-chat", false, "let visitors of the demo page write to each other, live; anybody who opens it may")
 	level := fs.String("log-level", "info", "`level` of what is logged: debug, info, warn or error")
 	return func() (Serve, error) {
 		c := Serve{Listen: *listen, PublicURL: *public, Origins: *origins, Subject: *subject, OpsListen: *ops, TLSCert: *cert,
-			TLSKey: *key, PushCA: *ca, Engine: *engine, Demo: *demo, DemoChat: *chat, LogLevel: *level}
-		return c, c.check(*proxies, *limit, *listeners, *hosts, *callbacks)
+			TLSKey: *key, PushCA: *ca, Engine: *engine, ClickLinks: *links, Demo: *demo, DemoChat: *chat, LogLevel: *level}
+		return c, c.check(*proxies, *limit, *listeners, *hosts, *callbacks, *told)
 	}
 }
 
-func (c *Serve) check(proxies []string, limit, listeners string, hosts, callbacks []string) (err error) {
+func (c *Serve) check(proxies []string, limit, listeners string, hosts, callbacks, receipts []string) (err error) {
 	if c.PublicURL != "" {
 		if c.PublicURL, err = Origin("--public-url", c.PublicURL); err != nil {
 			return err
@@ -96,6 +100,9 @@ func (c *Serve) check(proxies []string, limit, listeners string, hosts, callback
 		return err
 	}
 	if c.CallbackHosts, err = belfry.NewCallbackHosts(callbacks); err != nil {
+		return err
+	}
+	if c.Receipts, err = parseReceipts(receipts); err != nil {
 		return err
 	}
 	return c.checkListeners()
@@ -238,6 +245,25 @@ func parseCount(flag, s string) (int, error) {
 		return 0, usage(flag, fmt.Sprintf("%+q is not a number or off", s))
 	}
 	return n, nil
+}
+
+// receiptKinds are what --receipts may name, in the order in which pages read them.
+var receiptKinds = []string{"shown", "clicked", "closed", "shown-on-apple"}
+
+// parseReceipts reads a list of kinds; "off" alone is none.
+func parseReceipts(given []string) ([]string, error) {
+	if slices.Equal(given, []string{"off"}) {
+		return nil, nil
+	}
+	for _, kind := range given {
+		if !slices.Contains(receiptKinds, kind) {
+			return nil, usage("--receipts", fmt.Sprintf("%+q is not shown, clicked, closed or shown-on-apple; off stands alone", kind))
+		}
+	}
+	if slices.Contains(given, "shown-on-apple") && !slices.Contains(given, "shown") {
+		return nil, usage("--receipts", "shown-on-apple needs shown beside it")
+	}
+	return slices.DeleteFunc(slices.Clone(receiptKinds), func(kind string) bool { return !slices.Contains(given, kind) }), nil
 }
 
 func usage(flag, text string) error { return belfry.Invalid("usage", flag, text) }

@@ -103,6 +103,27 @@ func TestRegisterLimit(t *testing.T) {
 	}
 }
 
+// Pages do what this list says; what it does not say is not counted.
+func TestReceipts(t *testing.T) {
+	for text, want := range map[string]string{
+		"off": "", "shown": "shown", "closed,clicked,clicked": "clicked closed", "shown-on-apple,shown": "shown shown-on-apple",
+	} {
+		if c, err := parse("--receipts", text); err != nil || strings.Join(c.Receipts, " ") != want {
+			t.Errorf("%s: %v, %v", text, c.Receipts, err)
+		}
+	}
+	if c, err := parse(); err != nil || strings.Join(c.Receipts, " ") != "shown clicked" || c.ClickLinks {
+		t.Errorf("by default: %v, %v, %v", c.Receipts, c.ClickLinks, err)
+	}
+	for text, says := range map[string]string{
+		"opened": "shown, clicked, closed or shown-on-apple", "shown,off": "off stands alone", "shown-on-apple": "needs shown", "off,off": "off stands alone",
+	} {
+		if _, err := parse("--receipts", text); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 // A proxy that is believed by mistake lets everybody choose their address.
 func TestTrustedProxies(t *testing.T) {
 	c, err := parse("--trusted-proxy", "10.0.0.0/8,192.0.2.1", "--trusted-proxy", "2001:db8::/32")
