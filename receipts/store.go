@@ -1,6 +1,7 @@
 package receipts
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -170,9 +171,9 @@ func (s *Store) Totals(_ context.Context, limit int) (all Counts, channels map[s
 	err = boltfile.View(s.db, func(tx *bbolt.Tx) error {
 		channels = map[string]Counts{}
 		all, _ = countsOf(tx, bucketTotals, totalAll)
-		c := tx.Bucket(bucketTotals).Cursor()
-		for k, _ := c.Seek([]byte(totalOf(""))); k != nil && len(channels) < limit; k, _ = c.Next() {
-			channels[string(k[1:])], _ = countsOf(tx, bucketTotals, string(k))
+		c, prefix := tx.Bucket(bucketTotals).Cursor(), []byte(totalOf(""))
+		for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(channels) < limit; k, _ = c.Next() {
+			channels[string(k[len(prefix):])], _ = countsOf(tx, bucketTotals, string(k))
 		}
 		return nil
 	})
