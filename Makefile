@@ -78,6 +78,11 @@ lint: $(KIT_TOOLS) ## check form, vet, staticcheck, types, and that macOS and Wi
 fmt: ## bring the Go source into form
 	gofmt -w $(GO_FILES)
 
+.PHONY: kit
+kit: $(KIT_TOOLS) ## print the browser kit that is served, and its types, from the sources
+	$(GO) generate ./serviceworker
+	cd $(KIT) && npm run --silent types
+
 .PHONY: bench
 bench: ## measure sending beside webpush-go, the store at a million rows, broadcasts from end to end, and pages that listen
 	$(GO) run ./bench/sending

@@ -1,5 +1,7 @@
 // @ts-check
-// Belfry's page kit: registers this browser for notifications, from a click,
+//! Belfry's page kit, https://github.com/belfry-push/belfry/blob/main/serviceworker/belfry.js
+//
+// It registers this browser for notifications, from a click,
 // and keeps that registration whole. What arrives is shown by the worker, sw.js.
 //
 //     import { connect } from '/belfry.js';
@@ -8,7 +10,7 @@
 //     button.onclick = () => belfry.subscribe(['news']);
 //     belfry.listen(['news'], ({ message }) => show(message.title));
 //
-// It has no dependency and no build step, and stores what it needs in IndexedDB:
+// It has no dependency, and stores what it needs in IndexedDB:
 // the device's id and secret, a hash of the endpoint, the key's id, the channels,
 // the ids of messages that were seen. What listens is in live.js.
 
@@ -530,8 +532,8 @@ function isTabOnIOS() {
 async function live() {
   for (let n = 0; ; n++) {
     try {
-      // A browser remembers that a file could not be loaded, so its name must differ.
-      return await import(`./live.js${n > 0 ? `?${n}` : ''}`);
+      // By its plain name, which bundlers know, and then by others: a browser remembers that a file could not be loaded.
+      return await (n === 0 ? import('./live.js') : import(`./live.js?${n}`));
     } catch {
       await pause(Math.random() * Math.min(MINUTE / 2, 1000 * 2 ** n));
     }

@@ -2,14 +2,28 @@
 // what is pushed (sw.js) and the page kit, which registers a browser (belfry.js,
 // with its types) and hears live what is broadcast (live.js).
 //
-// It carries the files as they are, for web to serve. It has no behaviour of
-// its own in Go, and nothing builds or shrinks the files: what you read here is
-// what the browser runs.
+// It carries the files for web to serve, and has no other behaviour in Go. They
+// are printed into the folder kit from the sources beside this file, without
+// their comments and with every name as it is (docs/decisions/0022). Only who
+// changes the kit needs that step.
 package serviceworker
 
-import "embed"
+import (
+	"embed"
+	"io/fs"
+)
 
-// Files are the kit: sw.js, belfry.js, live.js and belfry.d.ts.
-//
-//go:embed sw.js belfry.js live.js belfry.d.ts
-var Files embed.FS
+//go:generate go tool esbuild sw.js belfry.js live.js --outdir=kit --minify-whitespace --minify-syntax --line-limit=120 --target=es2022 --charset=utf8 --legal-comments=inline --log-level=warning
+
+//go:embed kit/*.js kit/*.d.ts
+var printed embed.FS
+
+// Files returns the kit as browsers get it: scripts and their types, in one
+// flat folder. What npm wants besides lies in the same folder and is left out.
+func Files() fs.FS {
+	files, err := fs.Sub(printed, "kit")
+	if err != nil {
+		panic(err) // the folder is embedded
+	}
+	return files
+}

@@ -1,6 +1,7 @@
 // @ts-check
-// Belfry's live events: what is broadcast, as pages that are open hear it.
-// belfry.js loads this file when a page first listens, and is what pages call.
+//! Belfry's live events, https://github.com/belfry-push/belfry/blob/main/serviceworker/live.js
+//
+// What is broadcast, as pages that are open hear it. belfry.js loads this file when a page first listens, and is what pages call.
 //
 // A browser has one connection however many tabs listen: the tab that holds a
 // lock leads, keeps the line to the server, and tells the others (BR-63).

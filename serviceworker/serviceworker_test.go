@@ -1,8 +1,14 @@
 package serviceworker_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"io"
+	"io/fs"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,17 +19,84 @@ import (
 
 func file(t *testing.T, name string) string {
 	t.Helper()
-	b, err := serviceworker.Files.ReadFile(name)
+	b, err := fs.ReadFile(serviceworker.Files(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(b)
 }
 
-var comment = regexp.MustCompile(`(?s:/\*.*?\*/)|(?m:^\s*//.*$|\s//\s.*$)`)
+var comment = regexp.MustCompile(`(?s:/\*.*?\*/)|(?m:^\s*//.*$)`)
 
 // code is the file without its comments, which may speak of what code may not do.
 func code(t *testing.T, name string) string { return comment.ReplaceAllString(file(t, name), "") }
+
+// command is what go generate runs, as embed.go says.
+func command(t *testing.T) []string {
+	t.Helper()
+	source, err := os.ReadFile("embed.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^//go:generate (go tool esbuild .* --outdir=)kit( .*)$`).FindSubmatch(source)
+	if line == nil {
+		t.Fatal("embed.go does not say how the kit is printed")
+	}
+	return strings.Fields(string(line[1]) + t.TempDir() + string(line[2]))
+}
+
+// A source that was changed alone would change nothing in any browser, and one
+// reads here what runs nowhere.
+func TestKitIsPrintedFromItsSources(t *testing.T) {
+	args := command(t)
+	if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out := ""
+	for _, arg := range args {
+		if folder, found := strings.CutPrefix(arg, "--outdir="); found {
+			out = folder
+		}
+	}
+	want, err := filepath.Glob(filepath.Join(out, "*.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed, err := fs.Glob(serviceworker.Files(), "*.js")
+	if err != nil || len(printed) != len(want) {
+		t.Errorf("kit holds %q, and the sources give %d files, %v", printed, len(want), err)
+	}
+	for _, path := range want {
+		now, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := filepath.Base(path); file(t, name) != string(now) {
+			t.Errorf("kit/%s is not what %s gives: run make kit", name, name)
+		}
+	}
+}
+
+// A site loads these for every visitor, and many weigh what they load.
+func TestFilesStaySmall(t *testing.T) {
+	limits := map[string]int{"sw.js": 4 << 10, "belfry.js": 8 << 10, "live.js": 7 << 10, "elements.js": 6 << 10}
+	names, err := fs.Glob(serviceworker.Files(), "*.js")
+	if err != nil || len(names) < 3 {
+		t.Fatalf("%q, %v", names, err)
+	}
+	for _, name := range names {
+		var small bytes.Buffer
+		zip, err := gzip.NewWriterLevel(&small, gzip.BestCompression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(zip, file(t, name))
+		zip.Close()
+		if small.Len() > limits[name] {
+			t.Errorf("%s has %d octets gzipped, and may have %d", name, small.Len(), limits[name])
+		}
+	}
+}
 
 // Without one of these a site could not be registered, not be rung, or not listen.
 func TestFilesAreThere(t *testing.T) {
@@ -52,12 +125,12 @@ func TestFilesHoldNoneOf(t *testing.T) {
 		"belfry.d.ts": `[hH]ook`,
 	}
 	// The one file that a page may load by itself, from where belfry.js is.
-	const ours = "import(`./live.js${"
-	if n := strings.Count(code(t, "belfry.js"), ours); n != 1 {
+	ours := regexp.MustCompile("import\\([\"`]\\./live\\.js")
+	if n := len(ours.FindAllString(code(t, "belfry.js"), -1)); n != 2 {
 		t.Errorf("belfry.js loads live.js at %d places", n)
 	}
 	for name, pattern := range forbidden {
-		if found := regexp.MustCompile(pattern).FindString(strings.Replace(code(t, name), ours, "", 1)); found != "" {
+		if found := regexp.MustCompile(pattern).FindString(ours.ReplaceAllString(code(t, name), "")); found != "" {
 			t.Errorf("%s holds %q", name, found)
 		}
 	}
@@ -67,7 +140,7 @@ func TestFilesHoldNoneOf(t *testing.T) {
 // one push finds nobody at home (BR-23).
 func TestWorkerListens(t *testing.T) {
 	for _, event := range []string{"install", "activate", "push", "notificationclick", "pushsubscriptionchange"} {
-		if !strings.Contains(code(t, "sw.js"), "addEventListener('"+event+"'") {
+		if !strings.Contains(code(t, "sw.js"), `addEventListener("`+event+`"`) {
 			t.Errorf("sw.js does not listen for %s", event)
 		}
 	}

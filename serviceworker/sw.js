@@ -1,4 +1,6 @@
-// Belfry's service worker: shows what is pushed, opens what is clicked, and
+//! Belfry's service worker, https://github.com/belfry-push/belfry/blob/main/serviceworker/sw.js
+//
+// It shows what is pushed, opens what is clicked, and
 // keeps the registration alive when the browser changes the subscription.
 //
 // It has no fetch handler, keeps no cache and imports nothing. Serve it at the

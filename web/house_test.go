@@ -117,7 +117,7 @@ func newRooms(t *testing.T, service *pushtest.Service, adjust ...func(*Config)) 
 		engine.Close(ctx)
 	})
 	cfg := Config{Subscriptions: h.store, Broadcasts: engine, Live: hub, Keys: h.ring, Webhook: webhook, UserKey: h.userKey, Audience: []string{ringURL}, Tokens: h.tokens, Receipts: h.told, ReceiptKinds: []string{"shown", "clicked"}, Hosts: h.service.Hosts(), Origins: []string{site},
-		Kit: serviceworker.Files, Log: log, Backup: func(w io.Writer) error { _, err := io.WriteString(w, "tar"); return err },
+		Kit: serviceworker.Files(), Log: log, Backup: func(w io.Writer) error { _, err := io.WriteString(w, "tar"); return err },
 		Doctor: func(context.Context, bool) (belfry.Checkup, error) { return belfry.Checkup{}, nil }}
 	for _, a := range adjust {
 		a(&cfg)

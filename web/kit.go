@@ -1,6 +1,8 @@
 package web
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
 	"io/fs"
@@ -36,11 +38,19 @@ func filesOf(folder fs.FS, policy string) (routes []route) {
 
 // serveFile answers with a script or page that a browser must ask for anew each
 // time (BR-32): a worker that is cached could not be mended.
+//
+// It is compressed once, and each of its two forms has a tag of its own (RFC 9110 §8.8.3.3).
 func serveFile(name string, content []byte, policy string) func(*gin.Context) error {
 	sum := sha256.Sum256(content)
-	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
-	kind := contentType(name)
+	hash := base64.RawURLEncoding.EncodeToString(sum[:12])
+	kind, small := contentType(name), gzipped(content)
 	return func(c *gin.Context) error {
+		tag, content := `"`+hash+`"`, content
+		c.Writer.Header().Add("Vary", "Accept-Encoding")
+		if takesGzip(c.Request.Header) && len(small) < len(content) {
+			tag, content = `"`+hash+`.gz"`, small
+			c.Header("Content-Encoding", "gzip")
+		}
 		c.Header("Cache-Control", "no-cache")
 		c.Header("Content-Security-Policy", policy)
 		c.Header("Service-Worker-Allowed", "/")
@@ -52,6 +62,28 @@ func serveFile(name string, content []byte, policy string) func(*gin.Context) er
 		c.Data(http.StatusOK, kind, content)
 		return nil
 	}
+}
+
+func gzipped(content []byte) []byte {
+	var small bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&small, gzip.BestCompression)
+	if err != nil {
+		panic(err) // the level is one of gzip's own
+	}
+	zip.Write(content) // into memory: it cannot fail
+	zip.Close()
+	return small.Bytes()
+}
+
+// takesGzip reports whether a client names gzip and gives it weight (RFC 9110 §12.5.3).
+func takesGzip(header http.Header) bool {
+	for _, coding := range strings.Split(strings.Join(header.Values("Accept-Encoding"), ","), ",") {
+		name, weight, _ := strings.Cut(strings.ReplaceAll(coding, " ", ""), ";")
+		if strings.EqualFold(name, "gzip") {
+			return strings.Trim(weight, "q=0.") != "" || weight == ""
+		}
+	}
+	return false
 }
 
 // contentType does not ask the machine, whose tables differ: a worker with the

@@ -205,7 +205,7 @@ func (h *house) join(ctx context.Context) (err error) {
 	}
 	h.web, err = web.New(web.Config{Subscriptions: h.subscriptions, Broadcasts: h.engine, Live: h.live, Keys: h.keys, Webhook: h.webhook, UserKey: h.userKey, Audience: h.cfg.Audience(h.public.Addr()), Tokens: h.tokens, Receipts: h.receipts, ReceiptKinds: h.cfg.Receipts, Hosts: h.cfg.PushHosts, Origins: origins,
 		Backup: func(w io.Writer) error { return archive(h.file, h.paths, w) }, Doctor: h.examine, Metrics: meter.registry,
-		Kit: serviceworker.Files, Demo: h.cfg.ShowsDemo(), Chat: h.chat(), TrustedProxies: h.cfg.TrustedProxies,
+		Kit: serviceworker.Files(), Demo: h.cfg.ShowsDemo(), Chat: h.chat(), TrustedProxies: h.cfg.TrustedProxies,
 		RegisterLimit: web.Limit{N: h.cfg.RegisterN, Per: h.cfg.RegisterPer}, Log: h.log})
 	return err
 }

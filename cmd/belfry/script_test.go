@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha512"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,7 +49,7 @@ func TestScripts(t *testing.T) {
 			"start": cmdStart, "halt": cmdHalt, "slay": cmdSlay, "exits": cmdExits, "fetch": cmdFetch,
 			"mint": cmdMint, "mode": cmdMode, "repeat": cmdRepeat, "leaks": cmdLeaks, "pick": cmdPick, "certify": cmdCertify,
 			"answer": cmdAnswer, "await": cmdAwait, "damage": cmdDamage, "blot": cmdBlot, "join": cmdJoin, "write": cmdWrite,
-			"receive": cmdReceive, "called": cmdCalled, "vouch": cmdVouch,
+			"receive": cmdReceive, "called": cmdCalled, "vouch": cmdVouch, "intact": cmdIntact,
 		},
 	})
 }
@@ -290,6 +292,14 @@ func cmdFetch(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), answer, 0o600))
 	if want == 0 && resp.StatusCode >= 300 || want != 0 && resp.StatusCode != want {
 		ts.Fatalf("%s: %s\n%s", args[1], resp.Status, answer)
+	}
+}
+
+// intact FILE INTEGRITY: what a browser checks before it runs a script.
+func cmdIntact(ts *testscript.TestScript, _ bool, args []string) {
+	sum := sha512.Sum384([]byte(ts.ReadFile(args[0])))
+	if got := "sha384-" + base64.StdEncoding.EncodeToString(sum[:]); got != args[1] {
+		ts.Fatalf("%s is %s, not %s", args[0], got, args[1])
 	}
 }
 
