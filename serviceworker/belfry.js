@@ -12,7 +12,8 @@
 //
 // It has no dependency, and stores what it needs in IndexedDB:
 // the device's id and secret, a hash of the endpoint, the key's id, the channels,
-// the ids of messages that were seen. What listens is in live.js.
+// the ids of messages that were seen, and receipts until the server has them.
+// What listens is in live.js.
 
 const MINUTE = 60_000;
 const QUESTION_LIMIT = MINUTE; // for a person to answer the browser's question
@@ -152,6 +153,8 @@ export class Belfry extends EventTarget {
   /** @type {Device | null} */ #device = null;
   /** @type {Promise<unknown>} */ #turn = Promise.resolve();
   /** @type {Promise<Tabs> | null} */ #tabs = null;
+  /** All pages of this origin that have the kit. @type {BroadcastChannel | null} */ #pages = null;
+  #last = '';
 
   /**
    * @param {string} server
@@ -165,12 +168,13 @@ export class Belfry extends EventTarget {
     this.#worker = new URL(worker, document.baseURI).href;
     this.#scope = scope === undefined ? new URL('.', this.#worker).href : new URL(scope, document.baseURI).href;
     this.#userToken = userToken;
-    this.#inTurn(() => this.#check(false)).catch(() => {}).then(sayGoodbye);
-    this.#watchPermission();
+    this.#inTurn(() => this.#check('seldom')).catch(() => {}).then(sayGoodbye).then(() => tellAll(globalThis)).catch(() => {});
+    this.#watch();
+    this.#comesByLink().catch(() => {});
   }
 
   /**
-   * Where this browser stands.
+   * Where this browser stands, also when another tab or the browser's settings have changed that.
    * `unsupported`, `insecure`, `needs-install`, `private-mode`: it cannot be rung here, and {@link reason} says why.
    * `denied`: the person said no, and only the browser's settings can change that.
    * `dismissed`: the browser's question was closed without an answer in the last 30 days.
@@ -239,6 +243,8 @@ export class Belfry extends EventTarget {
       const device = await this.#load();
       if (device) await leave(device);
       const forgotten = await edit('device', () => undefined);
+      await edit('receipts', () => undefined);
+      this.#pages?.postMessage(null);
       const subscription = await this.#subscription();
       if (subscription) await end(subscription);
       // A device that is still kept would be healed by the next page load, against the person's will.
@@ -258,7 +264,7 @@ export class Belfry extends EventTarget {
    */
   async reconcile() {
     this.#askAnew();
-    return this.#inTurn(() => this.#check(true));
+    return this.#inTurn(() => this.#check('always'));
   }
 
   /**
@@ -324,10 +330,10 @@ export class Belfry extends EventTarget {
   }
 
   /**
-   * @param {boolean} thorough
+   * @param {'always' | 'seldom' | 'never'} ask the server, where nothing is plainly wrong; with never, nothing is repaired
    * @returns {Promise<State>}
    */
-  async #check(thorough) {
+  async #check(ask) {
     const wall = obstacle();
     if (wall) return this.#become(wall);
     const device = await this.#load();
@@ -337,8 +343,9 @@ export class Belfry extends EventTarget {
     try {
       if (await this.#isWhole(device)) {
         this.#become('on'); // for now: the server may take its time
-        if (!thorough && checkedLately()) return 'on';
+        if (ask === 'seldom' && checkedLately()) return 'on';
       }
+      if (ask === 'never') return this.#state;
       await this.#enrol(null, clock(SUBSCRIBE_LIMIT));
       checked();
       return this.#become('on');
@@ -382,7 +389,7 @@ export class Belfry extends EventTarget {
     for (let again = false; ; again = true) {
       const { subscription, made } = await subscribed(registration.pushManager, config.key, left);
       try {
-        const device = await announce(this.#server, known, user, subscription, config.keyId, channels ?? before?.channels ?? [], channels !== null, left);
+        const device = await announce(this.#server, known, user, subscription, config, channels ?? before?.channels ?? [], channels !== null, left);
         await this.#keep(device, before);
         if (before && before.server !== device.server) await leave(before);
         return;
@@ -415,20 +422,40 @@ export class Belfry extends EventTarget {
     await within(QUESTION_LIMIT, Notification.requestPermission(), 'default').catch(() => 'default');
     const answer = /** @type {NotificationPermission} */ (Notification.permission);
     await edit('dismissed', () => (answer === 'default' ? Date.now() : undefined));
+    this.#pages?.postMessage(null);
     if (answer === 'granted') return;
     const no = answer === 'denied' ? 'denied' : 'dismissed';
     this.#become(no);
     throw new BelfryError(no);
   }
 
-  /** Notices when the person changes the permission in the browser's settings. */
-  async #watchPermission() {
+  /** Notices what another tab changes, or the person in the browser's settings. */
+  async #watch() {
+    const look = () => this.#inTurn(() => this.#check('never')).catch(() => {});
+    // What they say is no more than that one had better look.
+    if (globalThis.BroadcastChannel) (this.#pages = new BroadcastChannel('belfry')).onmessage = look;
+    // Not every browser tells of its settings, and a page that was put aside heard nobody.
+    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && look());
     try {
       const status = await navigator.permissions.query({ name: 'notifications' });
-      status.addEventListener('change', () => this.#inTurn(() => this.#check(false)).catch(() => {}));
+      status.addEventListener('change', () => this.#inTurn(() => this.#check('seldom')).catch(() => {}));
     } catch {
-      // Then the next page load notices it.
+      // Then it is noticed when the page is looked at again.
     }
+  }
+
+  /**
+   * Counts a click that the browser followed without asking the worker: the link says then whose it is (BR-56). It is
+   * taken off at once, or it would count again for whomever the address is sent to.
+   */
+  async #comesByLink() {
+    const url = new URL(location.href);
+    const link = url.searchParams.get('belfry');
+    if (!link) return;
+    url.search = url.search.slice(1).split('&').filter((part) => !/^belfry(=|$)/.test(part)).join('&');
+    history.replaceState(history.state, '', url.href);
+    const { id: device, secret } = (await this.#proof()) ?? {};
+    await tell(this.#server, { device, secret, link });
   }
 
   /** @returns {Promise<PushSubscription | null>} */
@@ -461,6 +488,9 @@ export class Belfry extends EventTarget {
       throw new BelfryError('storage');
     }
     this.#device = device;
+    // What waits is of the device from before, and this one never got it.
+    if (before && before.id !== device.id) await edit('receipts', () => undefined);
+    if (JSON.stringify(before) !== JSON.stringify(device)) this.#pages?.postMessage(null);
   }
 
   /**
@@ -471,7 +501,9 @@ export class Belfry extends EventTarget {
   #become(state, reason = state in WORDS ? WORDS[/** @type {Code} */ (state)].join(' ') : '') {
     this.#state = state;
     this.#reason = reason;
-    this.dispatchEvent(new Event('state'));
+    const now = JSON.stringify([state, reason, this.#device]);
+    if (now !== this.#last) this.dispatchEvent(new Event('state'));
+    this.#last = now;
     return state;
   }
 
@@ -607,14 +639,14 @@ function activation(registration) {
  *
  * @param {string} server
  * @param {number} limit
- * @returns {Promise<{ key: Uint8Array<ArrayBuffer>, keyId: string }>}
+ * @returns {Promise<{ key: Uint8Array<ArrayBuffer>, keyId: string, receipts: unknown }>}
  */
 async function getConfig(server, limit) {
   const answer = await call(server, 'GET', '/v1/config', { limit });
   if (answer.status !== 200) throw failure(answer);
-  const { vapidPublicKey, keyId } = answer.body;
+  const { vapidPublicKey, keyId, receipts } = answer.body;
   // 65 octets: an uncompressed point of P-256 (RFC 8292 §3.2).
-  if (typeof keyId === 'string' && /^[\w-]{87}$/.test(vapidPublicKey)) return { key: octets(vapidPublicKey), keyId };
+  if (typeof keyId === 'string' && /^[\w-]{87}$/.test(vapidPublicKey)) return { key: octets(vapidPublicKey), keyId, receipts };
   throw new BelfryError('refused', { message: 'The server did not say its key.', status: answer.status });
 }
 
@@ -702,20 +734,20 @@ async function end(subscription) {
  * @param {Device | null} known what this browser was there before
  * @param {string | null} user a token, nothing for nobody, and null to leave that as it is
  * @param {PushSubscription} subscription
- * @param {string} keyId
+ * @param {{ keyId: string, receipts: unknown }} config
  * @param {string[]} channels
  * @param {boolean} chosen whether the person has just chosen them; else the server's own stand
  * @param {(limit: number) => number} left
  * @returns {Promise<Device>}
  */
-async function announce(server, known, user, subscription, keyId, channels, chosen, left) {
-  const hash = await digest(subscription.endpoint);
+async function announce(server, known, user, subscription, { keyId, receipts }, channels, chosen, left) {
+  const kept = { server, hash: await digest(subscription.endpoint), keyId, receipts: wanted(receipts, subscription.endpoint), stale: false };
   const about = { subscription: subscription.toJSON(), keyId, ...whereabouts() };
   const secret = known?.secret;
   if (known) {
     const body = { ...about, ...(chosen && { channels }), ...signedOut(user) };
     const answer = await call(server, 'PUT', `/v1/subscriptions/${known.id}`, { secret, user, body, limit: left(SERVER_LIMIT) });
-    if (answer.status === 200) return { ...known, server, hash, keyId, channels: listed(answer, channels), stale: false };
+    if (answer.status === 200) return { ...known, ...kept, channels: listed(answer, channels) };
     if (!lost(answer)) throw failure(answer);
   }
   // One private channel from earlier that the token does not open would keep the browser from ever coming back.
@@ -724,7 +756,7 @@ async function announce(server, known, user, subscription, keyId, channels, chos
   const { id, secret: given = secret } = answer.body;
   if (answer.status !== 201 && answer.status !== 200) throw failure(answer);
   if (typeof id !== 'string' || typeof given !== 'string') throw new BelfryError('refused', { message: 'The server did not say who we are.', status: answer.status });
-  return { id, secret: given, server, hash, keyId, channels: listed(answer, opened), stale: false };
+  return { id, secret: given, ...kept, channels: listed(answer, opened) };
 }
 
 /**
@@ -955,7 +987,7 @@ function pause(ms) {
 /**
  * What this browser knows of its own registration.
  *
- * @typedef {{ id: string, secret: string, server: string, hash: string, keyId: string, channels: string[], stale: boolean }} Device
+ * @typedef {{ id: string, secret: string, server: string, hash: string, keyId: string, channels: string[], receipts?: string[], stale: boolean }} Device
  */
 
 /**
@@ -1040,6 +1072,57 @@ function noted(list, id) {
 function fresh(list) {
   const since = Date.now() - 7 * 24 * 3600_000;
   return Array.isArray(list) ? list.filter((entry) => Array.isArray(entry) && entry[1] > since) : [];
+}
+
+/**
+ * @param {unknown} said the kinds of receipts that the server wants
+ * @param {string} endpoint
+ * @returns {string[]} those that it wants of this browser; `shown` costs time in a push, of which Apple gives little
+ */
+function wanted(said, endpoint) {
+  const kinds = Array.isArray(said) ? said : [];
+  const shown = new URL(endpoint).hostname.endsWith('.push.apple.com') ? 'shown-on-apple' : 'shown';
+  return ['shown', 'clicked', 'closed'].filter((kind) => kinds.includes(kind === 'shown' ? shown : kind));
+}
+
+/**
+ * Tells the server all receipts that wait, at most 50 at a time. One that is told twice counts once.
+ *
+ * @param {{ indexedDB: IDBFactory }} scope
+ * @returns {Promise<boolean>} whether nothing is left to tell
+ */
+async function tellAll({ indexedDB }) {
+  const device = /** @type {Device | undefined} */ (await load(indexedDB, 'device'));
+  for (;;) {
+    const list = await load(indexedDB, 'receipts');
+    if (!device || !Array.isArray(list) || list.length === 0) return true;
+    const receipts = list.slice(0, 50);
+    const status = await tell(device.server, { device: device.id, secret: device.secret, receipts });
+    if (status === 0 || status === 429 || status >= 500) return false;
+    // 401: it knows this device no more. What else it refuses will not be better the next time.
+    const told = new Set(receipts.map((receipt) => JSON.stringify(receipt)));
+    await change(indexedDB, 'receipts', (now = []) => {
+      const rest = now.filter((/** @type {unknown} */ receipt) => !told.has(JSON.stringify(receipt)));
+      return status === 401 || rest.length === 0 ? undefined : rest;
+    });
+  }
+}
+
+/**
+ * @param {string} server
+ * @param {unknown} body
+ * @returns {Promise<number>} the HTTP status; 0 for no answer
+ */
+async function tell(server, body) {
+  try {
+    const answer = await fetch(`${server}/v1/receipts`, {
+      method: 'POST', keepalive: true, credentials: 'omit', redirect: 'error',
+      headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
+    });
+    return answer.status;
+  } catch {
+    return 0;
+  }
 }
 
 /**

@@ -116,14 +116,14 @@ test('a click registers: question, worker, key, subscription, server, memory', a
   assert.deepEqual([belfry.state, belfry.reason, belfry.device, belfry.channels], ['on', '', 'device1', ['news', 'offers']]);
   assert.equal(states.at(-1), 'on');
   const { hash, ...device } = browser.database.read('device');
-  assert.deepEqual(device, { id: 'device1', secret: 'secret-1', server: ring, keyId: 'first', channels: ['news', 'offers'], stale: false });
+  assert.deepEqual(device, { id: 'device1', secret: 'secret-1', server: ring, keyId: 'first', channels: ['news', 'offers'], receipts: [], stale: false });
 });
 
 // A profile is looked into by more than us: no endpoint, no keys, nothing of the person (SEC-36).
 test('keeps the id, the secret, a hash, the key\'s id and the channels, and nothing else', async (t) => {
   const { browser } = await registered(t);
   assert.deepEqual([...(browser.database.files.get('belfry')?.get('kit')?.keys() ?? [])], ['device']);
-  assert.deepEqual(Object.keys(browser.database.read('device')).sort(), ['channels', 'hash', 'id', 'keyId', 'secret', 'server', 'stale']);
+  assert.deepEqual(Object.keys(browser.database.read('device')).sort(), ['channels', 'hash', 'id', 'keyId', 'receipts', 'secret', 'server', 'stale']);
   assert.doesNotMatch(browser.database.dump(), /push\.example|p256dh|auth|en-GB/);
   assert.deepEqual([...browser.session.keys()], ['belfry.checked']);
 });
@@ -175,6 +175,68 @@ test('a permission that is changed in the browser\'s settings is noticed', async
   browser.permissionStatus.dispatchEvent(new Event('change'));
   await settled();
   assert.equal(belfry.state, 'on');
+});
+
+// Other tabs, and a page that heard nobody for a while.
+
+test('what one tab does the others tell, without asking the server', async (t) => {
+  stopClock(t);
+  const browser = new Browser(t);
+  const [here, there] = [await page(t), await page(t)];
+  const told = /** @type {string[]} */ ([]);
+  there.addEventListener('state', () => told.push(`${there.state} ${there.channels}`));
+  await elapsed(t, here.subscribe(['news']));
+  await settled();
+  await elapsed(t, here.setChannels(['offers']));
+  await settled();
+  await elapsed(t, here.setChannels(['offers']));
+  await settled();
+  assert.deepEqual(asked(browser), ['GET /v1/config', 'POST /v1/subscriptions', 'PUT /v1/subscriptions/device1', 'PUT /v1/subscriptions/device1']);
+  await elapsed(t, here.unsubscribe());
+  await settled();
+  assert.deepEqual(told, ['on news', 'on offers', 'off ']);
+  browser.permission = 'default';
+  browser.answer = 'hangs';
+  await refused(t, here.subscribe());
+  await settled();
+  assert.equal(told.at(-1), 'dismissed ');
+  assert.match(there.reason, /closed without an answer/);
+});
+
+// Were it to ask the server because another tab did, two tabs would keep each other busy for ever.
+test('two tabs that remember nothing ask the server once each', async (t) => {
+  const { browser } = await registered(t);
+  browser.globals.sessionStorage.getItem = () => { throw new DOMException('no', 'SecurityError'); };
+  browser.server.rows.clear();
+  await page(t);
+  browser.server.calls = [];
+  await page(t);
+  await elapsed(t, new Promise((resolve) => { setTimeout(resolve, 60_000); }));
+  assert.deepEqual(asked(browser), ['GET /v1/config', 'PUT /v1/subscriptions/device2']);
+});
+
+test('a page that is looked at again tells what has changed meanwhile, in a browser that tells it of nothing', async (t) => {
+  const { browser, belfry } = await registered(t);
+  browser.permission = 'denied';
+  browser.globals.document.dispatchEvent(new Event('visibilitychange'));
+  await settled();
+  assert.equal(belfry.state, 'denied');
+  browser.permission = 'granted';
+  browser.globals.document.visibilityState = 'hidden';
+  browser.globals.document.dispatchEvent(new Event('visibilitychange'));
+  await settled();
+  assert.equal(belfry.state, 'denied', 'nobody looks');
+  browser.globals.document.visibilityState = 'visible';
+  browser.globals.document.dispatchEvent(new Event('visibilitychange'));
+  await settled();
+  assert.deepEqual([belfry.state, asked(browser)], ['on', []]);
+});
+
+test('a page that looks and finds nothing new says nothing', async (t) => {
+  const { browser, belfry } = await registered(t);
+  belfry.addEventListener('state', () => assert.fail('it said something'));
+  browser.globals.document.dispatchEvent(new Event('visibilitychange'));
+  await elapsed(t, belfry.reconcile());
 });
 
 // Waiting (BR-04, and what was measured in Firefox and Chromium).
@@ -703,6 +765,94 @@ test('who left may come back, with one row', async (t) => {
   await elapsed(t, belfry.unsubscribe());
   await elapsed(t, belfry.subscribe(['offers']));
   assert.deepEqual([belfry.state, browser.server.rows.size, belfry.channels], ['on', 1, ['offers']]);
+});
+
+// Receipts; what the worker does with them is in sw.test.js.
+
+/** @param {number} n */
+const receipts = (n) => Array.from({ length: n }, (_, i) => ({ message: `m${i}`, kind: 'clicked', at: '2030-01-01T00:00:00.000Z' }));
+
+for (const [why, said, endpoint, want] of /** @type {[string, unknown, string, string[]][]} */ ([
+  ['an older server', undefined, 'https://push.example/1', []],
+  ['a server that wants none', [], 'https://push.example/1', []],
+  ['the usual', ['shown', 'clicked'], 'https://push.example/1', ['shown', 'clicked']],
+  ['all, and more than we know', ['closed', 'read', 7, 'shown', 'clicked'], 'https://push.example/1', ['shown', 'clicked', 'closed']],
+  ['Apple, where a push has little time', ['shown', 'clicked'], 'https://web.push.apple.com/Q1', ['clicked']],
+  ['Apple, where that is wanted all the same', ['shown', 'clicked', 'shown-on-apple'], 'https://web.push.apple.com/Q1', ['shown', 'clicked']],
+  ['who only sounds like Apple', ['shown'], 'https://push.apple.com.example/1', ['shown']],
+  ['no list', 'shown', 'https://push.example/1', []],
+])) {
+  test(`keeps what receipts are wanted of it: ${why}`, async (t) => {
+    const { browser, belfry } = await registered(t);
+    browser.server.wanted = /** @type {any} */ (said);
+    /** @type {any} */ (browser.manager.subscription).endpoint = endpoint;
+    await elapsed(t, belfry.reconcile());
+    assert.deepEqual(browser.database.read('device').receipts, want);
+  });
+}
+
+test('a page load tells what the worker could not, 50 at a time', async (t) => {
+  const { browser } = await registered(t);
+  browser.database.write('receipts', receipts(120));
+  await page(t);
+  assert.deepEqual(browser.server.receipts.map((told) => [told.device, told.secret, told.receipts.length]),
+    [['device1', 'secret-1', 50], ['device1', 'secret-1', 50], ['device1', 'secret-1', 20]]);
+  assert.deepEqual(browser.server.receipts.flatMap((told) => told.receipts), receipts(120));
+  assert.equal(browser.database.read('receipts'), undefined);
+});
+
+for (const [why, status, left, calls] of /** @type {[string, number, number, number][]} */ ([
+  ['has a bad day', 503, 60, 1], ['is asked too much', 429, 60, 1], ['refuses some', 400, 0, 2], ['knows this device no more', 401, 0, 1],
+])) {
+  test(`a server that ${why}: ${left} of 60 receipts wait on`, async (t) => {
+    const { browser } = await registered(t);
+    browser.database.write('receipts', receipts(60));
+    browser.server.answer('POST', status, { code: 'x' });
+    await page(t);
+    assert.equal(browser.database.read('receipts')?.length ?? 0, left);
+    assert.equal(browser.server.calls.length, calls);
+  });
+}
+
+test('who leaves, or becomes another device, tells nothing more as the one before', async (t) => {
+  const { browser, belfry } = await registered(t);
+  browser.database.write('receipts', receipts(1));
+  await elapsed(t, belfry.unsubscribe());
+  assert.equal(browser.database.read('receipts'), undefined);
+  await elapsed(t, belfry.subscribe());
+  browser.database.write('receipts', receipts(1));
+  browser.server.rows.clear();
+  await elapsed(t, belfry.reconcile());
+  assert.deepEqual([browser.database.read('receipts'), browser.server.receipts], [undefined, []]);
+});
+
+test('a page that somebody reached by a link that counts says so once, and shows its plain address', async (t) => {
+  const { browser } = await registered(t);
+  for (const [address, plain, link] of [
+    ['https://app.example/sale?belfry=abc.DEF-_&x=a%20b&flag#top', 'https://app.example/sale?x=a%20b&flag#top', 'abc.DEF-_'],
+    ['https://app.example//sale?belfry=abc', 'https://app.example//sale', 'abc'],
+    ['https://app.example/sale?belfry=', 'https://app.example/sale?belfry=', ''],
+    ['https://app.example/sale?x=belfry', 'https://app.example/sale?x=belfry', ''],
+  ]) {
+    browser.address = address;
+    browser.server.receipts = [];
+    await page(t);
+    assert.deepEqual([browser.address, browser.server.receipts], [plain, link ? [{ device: 'device1', secret: 'secret-1', link }] : []]);
+  }
+  await page(t);
+  assert.deepEqual(browser.server.receipts, []);
+});
+
+test('a link counts for a browser that is not registered, too, and a server that is away is no trouble', async (t) => {
+  stopClock(t);
+  const browser = new Browser(t);
+  browser.address += '?belfry=abc';
+  await page(t);
+  assert.deepEqual(browser.server.receipts, [{ link: 'abc' }]);
+  browser.server.down = true;
+  browser.address += '?belfry=abc';
+  assert.equal((await page(t)).state, 'off');
+  assert.doesNotMatch(browser.address, /belfry/);
 });
 
 // Page and worker share one store, and the secret in it.

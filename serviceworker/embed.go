@@ -4,8 +4,8 @@
 //
 // It carries the files for web to serve, and has no other behaviour in Go. They
 // are printed into the folder kit from the sources beside this file, without
-// their comments and with every name as it is (docs/decisions/0022). Only who
-// changes the kit needs that step.
+// their comments and with their names (docs/decisions/0022). Only who changes
+// the kit needs that step.
 package serviceworker
 
 import (
@@ -13,7 +13,7 @@ import (
 	"io/fs"
 )
 
-//go:generate go tool esbuild sw.js belfry.js live.js --outdir=kit --minify-whitespace --minify-syntax --line-limit=120 --target=es2022 --charset=utf8 --legal-comments=inline --log-level=warning
+//go:generate go tool esbuild sw.js belfry.js live.js --outdir=kit --minify-whitespace --minify-syntax --target=es2022 --charset=utf8 --legal-comments=inline --log-level=warning
 
 //go:embed kit/*.js kit/*.d.ts
 var printed embed.FS

@@ -79,7 +79,7 @@ func TestKitIsPrintedFromItsSources(t *testing.T) {
 
 // A site loads these for every visitor, and many weigh what they load.
 func TestFilesStaySmall(t *testing.T) {
-	limits := map[string]int{"sw.js": 4 << 10, "belfry.js": 8 << 10, "live.js": 7 << 10, "elements.js": 6 << 10}
+	limits := map[string]int{"sw.js": 4 << 10, "belfry.js": 8 << 10, "live.js": 6<<10 + 512, "elements.js": 6 << 10}
 	names, err := fs.Glob(serviceworker.Files(), "*.js")
 	if err != nil || len(names) < 3 {
 		t.Fatalf("%q, %v", names, err)
@@ -118,7 +118,7 @@ func TestFilesHoldNoneOf(t *testing.T) {
 	forbidden := map[string]string{
 		"sw.js": `\beval\b|\bFunction\(|importScripts|\bimport\b|new Notification\(|getNotifications|innerHTML|` +
 			`['"]fetch['"]|['"]message['"]|\bcaches\b|localStorage|__|[tT]esting|ForTest|[hH]ook`,
-		"belfry.js": `\beval\b|\bFunction\(|\bimport\s*[({'"]|\bimport\b.*\bfrom\b|new Notification\(|getNotifications|innerHTML|` +
+		"belfry.js": `\beval\b|\bFunction\(|\bimport\s*[({'"*]|\bimport\s+[\w$]|new Notification\(|getNotifications|innerHTML|` +
 			`insertAdjacentHTML|document\.write|localStorage|cookie|EventSource|WebSocket|__|[tT]esting|ForTest|[hH]ook`,
 		"live.js": `\beval\b|\bFunction\(|\bimport\b|Notification|innerHTML|insertAdjacentHTML|document\.write|sessionStorage|indexedDB|` +
 			`cookie|__|[tT]esting|ForTest|[hH]ook`,
@@ -139,7 +139,7 @@ func TestFilesHoldNoneOf(t *testing.T) {
 // The worker must listen from its first turn, or a browser that starts it for
 // one push finds nobody at home (BR-23).
 func TestWorkerListens(t *testing.T) {
-	for _, event := range []string{"install", "activate", "push", "notificationclick", "pushsubscriptionchange"} {
+	for _, event := range []string{"install", "activate", "push", "notificationclick", "notificationclose", "pushsubscriptionchange", "sync"} {
 		if !strings.Contains(code(t, "sw.js"), `addEventListener("`+event+`"`) {
 			t.Errorf("sw.js does not listen for %s", event)
 		}

@@ -1,7 +1,8 @@
 //! Belfry's service worker, https://github.com/belfry-push/belfry/blob/main/serviceworker/sw.js
 //
-// It shows what is pushed, opens what is clicked, and
-// keeps the registration alive when the browser changes the subscription.
+// It shows what is pushed, opens what is clicked, tells the server of both where
+// that wants to know, and keeps the registration alive when the browser changes
+// the subscription.
 //
 // It has no fetch handler, keeps no cache and imports nothing. Serve it at the
 // root of the site, or call it from a worker that you already have:
@@ -22,24 +23,66 @@
 
   const HEAL_LIMIT = 20_000; // ms for a repair; nobody waits for it
 
+  // Receipts come after what a person sees. What is not told in time goes with the next occasion.
+  const PUSH_LIMIT = 4900; // ms for a push with all that follows (BR-22)
+  const SPREAD = 3000; // ms at most before we tell that a message was shown: a broadcast shows it on all browsers at once
+  const TELL_LIMIT = 5000; // ms to tell of a click
+  const MOST_RECEIPTS = 200; // that wait, and
+  const KEEP_RECEIPTS = 7 * 24 * 3600_000; // ms that they do
+
+  // What we ask the browser to wake us for when there is a network.
+  const HEAL = 'belfry';
+  const RECEIPTS = 'belfry-receipts';
+
+  /**
+   * Shows a push and then, in no haste, tells that it was shown.
+   *
+   * @param {ServiceWorkerGlobalScope} scope
+   * @param {PushEvent} event
+   * @returns {Promise<void>}
+   */
+  async function ring(scope, event) {
+    const end = Date.now() + PUSH_LIMIT;
+    const shown = await showPush(scope, event);
+    await orLater(scope, RECEIPTS, note(scope, 'shown', shown, { delay: Math.random() * SPREAD, limit: end - Date.now() }));
+  }
+
+  /**
+   * Leads where a click asks to go, and then tells of it.
+   *
+   * @param {ServiceWorkerGlobalScope} scope
+   * @param {Notification} notification
+   * @param {string} action
+   * @returns {Promise<void>}
+   */
+  async function follow(scope, notification, action) {
+    try {
+      await openTarget(scope, notification, action);
+    } finally {
+      await orLater(scope, RECEIPTS, note(scope, 'clicked', notification, { action }));
+    }
+  }
+
   /**
    * Shows a push. Every push shows something: a browser that sees a silent one
    * shows a text of its own instead, and in time withdraws the permission (PS-28).
    *
    * @param {ServiceWorkerGlobalScope} scope
-   * @param {PushMessageData | null} data
-   * @returns {Promise<void>}
+   * @param {PushEvent} event
+   * @returns {Promise<{ data?: unknown }>} what was shown, or nothing
    */
-  async function showPush(scope, data) {
-    const { id, title, options } = read(scope, data);
+  async function showPush(scope, event) {
+    const { id, title, options, badge } = read(scope, event);
     if (id && (await seen(scope, id))) {
       // Rung twice for one message: put it back where it was, without a sound.
       options.silent = true;
       options.renotify = false;
     }
-    await show(scope, title, options);
+    const shown = await show(scope, title, options);
+    setBadge(scope, badge);
     // Only now: had the browser stopped us earlier, the second try must ring.
     if (id) await remember(scope, id);
+    return shown ? options : {};
   }
 
   /**
@@ -47,7 +90,7 @@
    *
    * @typedef {{ body?: string, lang?: string, dir?: NotificationDirection, tag: string, icon?: string, image?: string,
    *   silent?: boolean, requireInteraction?: boolean, renotify?: boolean,
-   *   actions?: { action: string, title: string }[], data: Record<string, unknown> }} Showing
+   *   actions?: { action: string, title: string }[], data: Record<string, unknown>, navigate?: string }} Showing
    */
 
   /**
@@ -55,12 +98,18 @@
    * left out, and what browsers throw on is never passed (BR-28): renotify
    * without a tag, more actions than there is room for.
    *
+   * A browser that reads declarative messages itself gives the notification that
+   * it is about to show, and no data; what is shown instead must lead somewhere,
+   * too, or it is refused (BR-54).
+   *
    * @param {ServiceWorkerGlobalScope} scope
-   * @param {PushMessageData | null} data
-   * @returns {{ id: string, title: string, options: Showing }}
+   * @param {PushEvent} event
+   * @returns {{ id: string, title: string, options: Showing, badge: unknown }}
    */
-  function read(scope, data) {
-    const n = object(object(parse(data)).notification);
+  function read(scope, event) {
+    const payload = object(parse(event.data));
+    const proposed = event.data ? null : /** @type {any} */ (event).notification;
+    const n = object(payload.notification ?? proposed);
     const own = object(n.data);
     const mark = object(own.belfry);
     const id = text(mark.id).slice(0, 64);
@@ -83,7 +132,25 @@
     if (n.requireInteraction === true) options.requireInteraction = true;
     if (n.renotify === true && text(n.tag)) options.renotify = true;
     if (buttons.length > 0) options.actions = buttons;
-    return { id, title: title || scope.location.hostname, options };
+    if (proposed) options.navigate = site(scope, n.navigate);
+    // It stands in either place, by draft (BR-52).
+    return { id, title: title || scope.location.hostname, options, badge: payload.app_badge ?? n.app_badge };
+  }
+
+  /**
+   * Sets the number on the app's icon, and waits for nothing: iOS was measured not to answer, and to show nothing while
+   * it was waited for (BR-29).
+   *
+   * @param {ServiceWorkerGlobalScope} scope
+   * @param {unknown} badge
+   */
+  function setBadge(scope, badge) {
+    if (!Number.isSafeInteger(badge) || Number(badge) < 0) return;
+    try {
+      scope.navigator.setAppBadge(Number(badge)).catch(() => {});
+    } catch {
+      // Then this browser has no badges.
+    }
   }
 
   /**
@@ -117,20 +184,21 @@
    * @param {ServiceWorkerGlobalScope} scope
    * @param {string} title
    * @param {Showing} options
-   * @returns {Promise<void>}
+   * @returns {Promise<boolean>} whether the browser says that it is shown
    */
   async function show(scope, title, options) {
-    const { body, tag, data, silent } = options;
-    /** @type {[NotificationOptions, number][]} */
-    const tries = [[options, SHOW_LIMIT], [{ body, tag, data, silent }, PLAIN_LIMIT]];
+    const { body, tag, data, silent, navigate } = options;
+    /** @type {[Partial<Showing>, number][]} */
+    const tries = [[options, SHOW_LIMIT], [{ body, tag, data, silent, ...(navigate && { navigate }) }, PLAIN_LIMIT]];
     for (const [choice, limit] of tries) {
       try {
         const shown = scope.registration.showNotification(title, choice).then(() => true);
-        if (await within(limit, shown, false)) return;
+        if (await within(limit, shown, false)) return true;
       } catch {
         // The next try has less that can be wrong.
       }
     }
+    return false;
   }
 
   /**
@@ -236,26 +304,20 @@
   /**
    * Tells the server about a subscription that the browser changed by itself
    * (BR-13). The stored secret proves who we are, and the id stays. If it cannot
-   * be done now, the device is marked: the next page load repairs it, and where
-   * the browser has background sync, it wakes us before that.
+   * be done now, the device is marked, and the next page load repairs it.
    *
    * @param {ServiceWorkerGlobalScope} scope
    * @param {PushSubscription | null} [given] what the browser made in place of the old one
-   * @returns {Promise<void>}
+   * @returns {Promise<boolean>} whether nothing is left to do
    */
   async function heal(scope, given = null) {
     const mend = async () => {
       const device = /** @type {Device | undefined} */ (await load(scope.indexedDB, 'device'));
-      if (!device) return;
-      try {
-        if (await within(HEAL_LIMIT, renew(scope, device, given).then(() => true), false)) return;
-        throw new Error('too slow');
-      } catch {
-        await change(scope.indexedDB, 'device', (now) => now && { ...now, stale: true });
-        await /** @type {any} */ (scope.registration).sync?.register('belfry');
-      }
+      if (!device || (await within(HEAL_LIMIT, renew(scope, device, given).then(() => true, () => false), false))) return true;
+      await change(scope.indexedDB, 'device', (now) => now && { ...now, stale: true });
+      return false;
     };
-    await alone(scope.navigator, mend).catch(() => {}); // without storage there is no device to mend
+    return alone(scope.navigator, mend).catch(() => true); // without storage there is no device to mend
   }
 
   /**
@@ -284,7 +346,61 @@
     });
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
     const hash = await digest(subscription.endpoint);
-    await change(scope.indexedDB, 'device', (now) => now && { ...now, hash, keyId: config.keyId, stale: false });
+    const receipts = wanted(config.receipts, subscription.endpoint);
+    await change(scope.indexedDB, 'device', (now) => now && { ...now, hash, keyId: config.keyId, receipts, stale: false });
+  }
+
+  /**
+   * Notes what became of a message, where the server wants to know that, and
+   * tells it, with all that it could not be told before.
+   *
+   * @param {ServiceWorkerGlobalScope} scope
+   * @param {'shown' | 'clicked' | 'closed'} kind
+   * @param {{ data?: unknown }} notification
+   * @param {{ action?: string, delay?: number, limit?: number }} [options] delay and limit are in ms
+   * @returns {Promise<boolean>} whether nothing is left to tell
+   */
+  async function note(scope, kind, { data }, { action = '', delay = 0, limit = TELL_LIMIT } = {}) {
+    const mark = object(object(data).belfry);
+    const message = text(mark.id);
+    const button = Object.hasOwn(object(mark.actions), action) && { action };
+    const work = async () => {
+      const device = /** @type {Device | undefined} */ (await load(scope.indexedDB, 'device'));
+      const kinds = device?.receipts ?? [];
+      if (kinds.length === 0) return true;
+      const receipt = { message, kind, ...button, at: new Date().toISOString() };
+      const oldest = Date.now() - KEEP_RECEIPTS;
+      if (message && kinds.includes(kind)) {
+        await change(scope.indexedDB, 'receipts', (list) =>
+          [...(Array.isArray(list) ? list : []), receipt].filter(({ at }) => Date.parse(at) > oldest).slice(-MOST_RECEIPTS));
+      }
+      await new Promise((resolve) => { setTimeout(resolve, delay); });
+      return tellAll(scope);
+    };
+    return within(limit, work().catch(() => false), false);
+  }
+
+  /**
+   * Has the browser wake us when there is a network, where it does that, if work is not done now.
+   *
+   * @param {ServiceWorkerGlobalScope} scope
+   * @param {string} tag
+   * @param {Promise<boolean>} work
+   * @returns {Promise<void>}
+   */
+  async function orLater(scope, tag, work) {
+    if (!(await work)) await /** @type {any} */ (scope.registration).sync?.register(tag).catch(() => {});
+  }
+
+  /**
+   * Does what we asked to be woken for. What fails again the browser asks for
+   * again, ever more seldom; if we asked for it ourselves, it would at once.
+   *
+   * @param {Promise<boolean>} work
+   * @returns {Promise<void>}
+   */
+  async function orFail(work) {
+    if (!(await work)) throw new Error('belfry: it could not be done yet');
   }
 
   /**
@@ -321,7 +437,7 @@
   /**
    * What this browser knows of its own registration.
    *
-   * @typedef {{ id: string, secret: string, server: string, hash: string, keyId: string, channels: string[], stale: boolean }} Device
+   * @typedef {{ id: string, secret: string, server: string, hash: string, keyId: string, channels: string[], receipts?: string[], stale: boolean }} Device
    */
 
   /**
@@ -409,6 +525,57 @@
   }
 
   /**
+   * @param {unknown} said the kinds of receipts that the server wants
+   * @param {string} endpoint
+   * @returns {string[]} those that it wants of this browser; `shown` costs time in a push, of which Apple gives little
+   */
+  function wanted(said, endpoint) {
+    const kinds = Array.isArray(said) ? said : [];
+    const shown = new URL(endpoint).hostname.endsWith('.push.apple.com') ? 'shown-on-apple' : 'shown';
+    return ['shown', 'clicked', 'closed'].filter((kind) => kinds.includes(kind === 'shown' ? shown : kind));
+  }
+
+  /**
+   * Tells the server all receipts that wait, at most 50 at a time. One that is told twice counts once.
+   *
+   * @param {{ indexedDB: IDBFactory }} scope
+   * @returns {Promise<boolean>} whether nothing is left to tell
+   */
+  async function tellAll({ indexedDB }) {
+    const device = /** @type {Device | undefined} */ (await load(indexedDB, 'device'));
+    for (;;) {
+      const list = await load(indexedDB, 'receipts');
+      if (!device || !Array.isArray(list) || list.length === 0) return true;
+      const receipts = list.slice(0, 50);
+      const status = await tell(device.server, { device: device.id, secret: device.secret, receipts });
+      if (status === 0 || status === 429 || status >= 500) return false;
+      // 401: it knows this device no more. What else it refuses will not be better the next time.
+      const told = new Set(receipts.map((receipt) => JSON.stringify(receipt)));
+      await change(indexedDB, 'receipts', (now = []) => {
+        const rest = now.filter((/** @type {unknown} */ receipt) => !told.has(JSON.stringify(receipt)));
+        return status === 401 || rest.length === 0 ? undefined : rest;
+      });
+    }
+  }
+
+  /**
+   * @param {string} server
+   * @param {unknown} body
+   * @returns {Promise<number>} the HTTP status; 0 for no answer
+   */
+  async function tell(server, body) {
+    try {
+      const answer = await fetch(`${server}/v1/receipts`, {
+        method: 'POST', keepalive: true, credentials: 'omit', redirect: 'error',
+        headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
+      });
+      return answer.status;
+    } catch {
+      return 0;
+    }
+  }
+
+  /**
    * Waits for work, but no longer than ms; then it gives late.
    *
    * @template T, U
@@ -487,10 +654,14 @@
   // No cache is kept, so a new version may take over at once (BR-35).
   worker.addEventListener('install', (event) => event.waitUntil(worker.skipWaiting()));
   worker.addEventListener('activate', (event) => event.waitUntil(worker.clients.claim()));
-  worker.addEventListener('push', (event) => event.waitUntil(showPush(worker, event.data)));
-  worker.addEventListener('notificationclick', (event) => event.waitUntil(openTarget(worker, event.notification, event.action)));
+  worker.addEventListener('push', (event) => event.waitUntil(ring(worker, event)));
+  worker.addEventListener('notificationclick', (event) => event.waitUntil(follow(worker, event.notification, event.action)));
+  worker.addEventListener('notificationclose', (event) => event.waitUntil(orLater(worker, RECEIPTS, note(worker, 'closed', event.notification))));
   worker.addEventListener('pushsubscriptionchange', (event) =>
-    /** @type {ExtendableEvent} */ (event).waitUntil(heal(worker, /** @type {any} */ (event).newSubscription)));
-  worker.addEventListener('sync', (event) =>
-    /** @type {any} */ (event).tag === 'belfry' && /** @type {ExtendableEvent} */ (event).waitUntil(heal(worker)));
+    /** @type {ExtendableEvent} */ (event).waitUntil(orLater(worker, HEAL, heal(worker, /** @type {any} */ (event).newSubscription))));
+  worker.addEventListener('sync', (event) => {
+    const { tag } = /** @type {any} */ (event);
+    const work = tag === HEAL ? heal : tag === RECEIPTS ? tellAll : null;
+    if (work) /** @type {ExtendableEvent} */ (event).waitUntil(orFail(work(worker)));
+  });
 })();

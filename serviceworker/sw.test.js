@@ -21,7 +21,7 @@ const withId = (id, more = {}) => declarative({ tag: 't', data: { belfry: { id }
 test('listens from its first turn, and for nothing that would slow a page down', () => {
   const worker = new Worker();
   assert.deepEqual(Object.keys(worker.listeners).sort(),
-    ['activate', 'install', 'notificationclick', 'push', 'pushsubscriptionchange', 'sync']);
+    ['activate', 'install', 'notificationclick', 'notificationclose', 'push', 'pushsubscriptionchange', 'sync']);
 });
 
 test('a new version takes over at once (BR-35)', async () => {
@@ -161,6 +161,65 @@ test('shows within 5 s when the database never answers', async (t) => {
   const took = await elapsed(t, worker.push(withId('m1')));
   assert.equal(worker.shown.length, 1);
   assert.ok(took < 5000, `${took} ms`);
+});
+
+test('shows at once when the badge and the server never answer', async (t) => {
+  stopClock(t);
+  const { worker, server } = await registered({ receipts: ['shown'] });
+  server.hangs = true;
+  /** @type {any[]} */
+  const badges = [];
+  worker.scope.navigator.setAppBadge = (/** @type {number} */ n) => {
+    badges.push([n, worker.shown.length]);
+    return new Promise(() => {});
+  };
+  let at = NaN;
+  const began = Date.now();
+  worker.display = async () => { at = Date.now() - began; };
+  const took = await elapsed(t, worker.push({ ...withId('m1'), app_badge: 3 }));
+  assert.deepEqual([worker.shown.length, badges], [1, [[3, 1]]]);
+  assert.ok(at < 200 && took < 5000, `shown after ${at} ms, done after ${took} ms`);
+});
+
+// The number on the icon; a wrong one is left as it is (BR-29, BR-52, BR-53).
+for (const [payload, want] of /** @type {[Record<string, unknown>, number[]][]} */ ([
+  [{ app_badge: 0 }, [0]], [{ app_badge: 7, notification: { title: 'T', app_badge: 8 } }, [7]], [{ notification: { title: 'T', app_badge: 8 } }, [8]],
+  [{ app_badge: -1 }, []], [{ app_badge: 1.5 }, []], [{ app_badge: '3' }, []], [{ app_badge: null }, []], [{ app_badge: 2 ** 60 }, []], [{}, []],
+])) {
+  test(`the badge of ${JSON.stringify(payload)}`, async () => {
+    for (const answer of [async () => {}, async () => { throw new Error('no'); }, () => { throw new TypeError('not here'); }, null]) {
+      const worker = new Worker();
+      /** @type {number[]} */
+      const badges = [];
+      if (answer) {
+        worker.scope.navigator.setAppBadge = (/** @type {number} */ n) => {
+          badges.push(n);
+          return answer();
+        };
+      }
+      await worker.push({ ...declarative({}), ...payload });
+      assert.equal(worker.shown.length, 1);
+      if (answer) assert.deepEqual(badges, want);
+    }
+  });
+}
+
+// A browser that reads declarative messages itself gives what it is about to show, and no data; iOS was measured to
+// refuse what leads nowhere (BR-54).
+test('what the browser proposes is shown, and still leads where it led', async () => {
+  const proposed = { title: 'T', body: 'B', navigate: `${root}x`, tag: 't', icon: 'https://app.example/i.png', silent: false, data: { belfry: { id: 'm1' } } };
+  const worker = new Worker();
+  worker.display = async (_, options) => {
+    if (!options.navigate) throw new TypeError('it leads nowhere');
+    if (options.icon) throw new TypeError('not this icon');
+  };
+  await worker.fire('push', { data: null, notification: proposed });
+  assert.deepEqual(worker.shown.map(({ title, options }) => [title, options.body, options.tag, options.navigate]), [['T', 'B', 't', `${root}x`], ['T', 'B', 't', `${root}x`]]);
+  assert.deepEqual(worker.database.read('seen').map((/** @type {[string, number]} */ [id]) => id), ['m1']);
+  await worker.click();
+  assert.deepEqual(worker.opened, [`${root}x`]);
+  await worker.fire('push', { data: null, notification: { ...proposed, navigate: 'https://evil.example/' } });
+  assert.equal(worker.shown.at(-1)?.options.navigate, root);
 });
 
 test('shows at once when there is no database', async (t) => {
@@ -339,14 +398,18 @@ test('a click on what another script has shown, or on nothing at all, leads home
 
 // The browser changes the subscription by itself (BR-13).
 
-/** A browser that is registered, and its worker. */
-async function registered({ sync = false } = {}) {
+/**
+ * A browser that is registered, and its worker.
+ *
+ * @param {{ sync?: boolean, receipts?: string[] }} [options]
+ */
+async function registered({ sync = false, receipts } = {}) {
   const server = new Server();
   const database = new Database();
   const worker = new Worker({ database, fetch: server.fetch, sync });
   const subscription = await worker.manager.subscribe({ userVisibleOnly: true, applicationServerKey: Buffer.from(server.key, 'base64url') });
   server.rows.set('d1', { id: 'd1', secret: 's1', endpoint: subscription.endpoint, keyId: 'first', channels: ['news'], body: {} });
-  database.write('device', { id: 'd1', secret: 's1', server: 'https://ring.example', hash: 'old', keyId: 'first', channels: ['news'], stale: false });
+  database.write('device', { id: 'd1', secret: 's1', server: 'https://ring.example', hash: 'old', keyId: 'first', channels: ['news'], receipts, stale: false });
   worker.manager.asked = [];
   return { server, database, worker };
 }
@@ -389,6 +452,17 @@ test('offline, the device is marked, and mended when the network is back', async
   assert.equal(database.read('device').stale, false);
 });
 
+// Asked for again from within it, the browser would wake us at once, and again, for as long as a server is down.
+test('a sync that fails is left to the browser to repeat', async () => {
+  const { server, worker } = await registered({ sync: true, receipts: ['clicked'] });
+  server.down = true;
+  for (const tag of ['belfry', 'belfry-receipts']) {
+    worker.database.write('receipts', [{ message: 'm1', kind: 'clicked', at: new Date().toISOString() }]);
+    await assert.rejects(worker.fire('sync', { tag }), /could not be done yet/);
+  }
+  assert.deepEqual(worker.syncs, []);
+});
+
 test('a sync of the site\'s own is none of our business', async () => {
   const { server, worker } = await registered({ sync: true });
   await assert.rejects(worker.fire('sync', { tag: 'outbox' }), /nothing waits/);
@@ -419,4 +493,125 @@ test('a browser that never registered here, or has left, heals nothing', async (
   await worker.fire('pushsubscriptionchange', { newSubscription: null });
   assert.equal(server.calls.length, 0);
   assert.equal(worker.database.read('device'), undefined);
+});
+
+// Receipts: after what a person sees, never in its way, and only where they are wanted.
+
+/** @param {Server} server */
+const told = (server) => server.receipts.flatMap(({ receipts }) => receipts.map((/** @type {any} */ { message, kind, action }) => [kind, message, action ?? '']));
+
+test('tells that a message was shown, within seconds at random, as the device that it is', async (t) => {
+  stopClock(t);
+  const delays = new Set();
+  for (const chance of [0, 0.5, 0.999]) {
+    const { server, worker } = await registered({ receipts: ['shown'] });
+    worker.scope.Math = { random: () => chance };
+    const before = Date.now();
+    delays.add(Math.round((await elapsed(t, worker.push(withId('m1')))) / 1000));
+    assert.deepEqual(server.receipts, [{ device: 'd1', secret: 's1', receipts: [{ message: 'm1', kind: 'shown', at: new Date(before).toISOString() }] }]);
+    assert.equal(worker.database.read('receipts'), undefined);
+  }
+  assert.deepEqual([...delays], [0, 2, 3]);
+});
+
+test('the call brings no cookies, outlives the worker and follows nobody elsewhere', async () => {
+  const { server, worker } = await registered({ receipts: ['clicked'] });
+  /** @type {any[]} */
+  const inits = [];
+  worker.scope.fetch = (/** @type {any} */ url, /** @type {any} */ init) => {
+    inits.push({ ...init, url, body: undefined });
+    return server.fetch(url, init);
+  };
+  await worker.click({ data: { belfry: { id: 'm1' } } });
+  assert.deepEqual(JSON.parse(JSON.stringify(inits)), [{ url: 'https://ring.example/v1/receipts', method: 'POST', keepalive: true, credentials: 'omit', redirect: 'error',
+    headers: { 'Content-Type': 'application/json' } }]);
+});
+
+test('tells of a click once the page is open, and which button it was', async () => {
+  const { server, worker } = await registered({ receipts: ['clicked'] });
+  const data = { belfry: { id: 'm1', navigate: root, actions: { buy: `${root}buy` } } };
+  worker.scope.clients.openWindow = async (/** @type {string} */ url) => {
+    assert.equal(server.calls.length, 0, 'the page waits for the receipt');
+    worker.opened.push(url);
+  };
+  await worker.click({ data });
+  server.calls = [];
+  await worker.click({ data, action: 'buy' });
+  server.calls = [];
+  await worker.click({ data, action: 'toString' });
+  assert.deepEqual(told(server), [['clicked', 'm1', ''], ['clicked', 'm1', 'buy'], ['clicked', 'm1', '']]);
+  worker.scope.clients.openWindow = async () => { throw new DOMException('not within a click', 'InvalidAccessError'); };
+  await assert.rejects(worker.click({ data }), /not within a click/);
+  assert.equal(told(server).length, 4, 'it was a click all the same');
+});
+
+for (const [kinds, want] of /** @type {[string[] | undefined, string[]][]} */ ([
+  [undefined, []], [[], []], [['shown'], ['shown']], [['clicked'], ['clicked']], [['closed'], ['closed']], [['shown', 'clicked', 'closed'], ['shown', 'clicked', 'closed']],
+])) {
+  test(`where ${JSON.stringify(kinds)} are wanted, no others are told or kept (BR-26)`, async (t) => {
+    stopClock(t);
+    const { server, worker } = await registered({ receipts: kinds });
+    await elapsed(t, worker.push(withId('m1')));
+    const notification = { data: worker.shown[0].options.data, close() {} };
+    await elapsed(t, worker.fire('notificationclick', { action: '', notification }));
+    await elapsed(t, worker.fire('notificationclose', { notification }));
+    assert.deepEqual(told(server).map(([kind]) => kind), want);
+    assert.equal(server.calls.length, want.length);
+    assert.equal(worker.database.read('receipts'), undefined);
+  });
+}
+
+test('what was not shown, is no message of ours or comes to a browser that left is told to nobody', async (t) => {
+  stopClock(t);
+  const { server, worker } = await registered({ receipts: ['shown', 'clicked', 'closed'] });
+  await elapsed(t, worker.push(declarative({})));
+  await elapsed(t, worker.fire('notificationclose', { notification: { data: null } }));
+  worker.display = async () => { throw new TypeError('no'); };
+  await elapsed(t, worker.push(withId('m1')));
+  worker.display = async () => {};
+  worker.database.write('device', undefined);
+  await elapsed(t, worker.push(withId('m2')));
+  assert.deepEqual([server.receipts, worker.database.read('receipts')], [[], undefined]);
+});
+
+test('what could not be told goes with the next occasion, and the browser is asked to wake us for it', async (t) => {
+  stopClock(t);
+  const { server, worker } = await registered({ sync: true, receipts: ['shown', 'clicked'] });
+  server.down = true;
+  await elapsed(t, worker.push(withId('m1')));
+  await elapsed(t, worker.click());
+  assert.deepEqual([worker.syncs, worker.database.read('receipts').length], [['belfry-receipts', 'belfry-receipts'], 2]);
+  server.down = false;
+  await elapsed(t, worker.push(withId('m2')));
+  assert.deepEqual(told(server), [['shown', 'm1', ''], ['clicked', 'm1', ''], ['shown', 'm2', '']]);
+  server.receipts = [];
+  worker.database.write('receipts', [{ message: 'm3', kind: 'clicked', at: new Date().toISOString() }]);
+  await worker.fire('sync', { tag: 'belfry-receipts' });
+  assert.deepEqual([told(server), worker.database.read('receipts')], [[['clicked', 'm3', '']], undefined]);
+});
+
+test('of what waits the newest 200 are kept, for 7 days', async (t) => {
+  stopClock(t);
+  const { server, worker } = await registered({ receipts: ['clicked'] });
+  server.down = true;
+  const at = (/** @type {number} */ age) => new Date(Date.now() - age).toISOString();
+  worker.database.write('receipts', [{ message: 'old', kind: 'clicked', at: at(7 * DAY + 1000) }, ...Array.from({ length: 199 }, (_, i) => ({ message: `m${i}`, kind: 'clicked', at: at(DAY) }))]);
+  await elapsed(t, worker.click({ data: { belfry: { id: 'm199' } } }));
+  await elapsed(t, worker.click({ data: { belfry: { id: 'm200' } } }));
+  assert.deepEqual(worker.database.read('receipts').map((/** @type {any} */ { message }) => message), Array.from({ length: 200 }, (_, i) => `m${i + 1}`));
+});
+
+test('messages that come together are told together', async (t) => {
+  stopClock(t);
+  const { server, worker } = await registered({ receipts: ['shown'] });
+  await elapsed(t, Promise.all(Array.from({ length: 10 }, (_, i) => worker.push(withId(`m${i}`)))));
+  assert.equal(new Set(told(server).map(([, id]) => id)).size, 10);
+  assert.ok(server.receipts.length < 5, `${server.receipts.length} calls`);
+});
+
+test('a worker that heals learns what receipts are wanted now', async () => {
+  const { server, database, worker } = await registered({ receipts: ['shown'] });
+  server.wanted = ['clicked'];
+  await worker.fire('pushsubscriptionchange', { newSubscription: null });
+  assert.deepEqual(database.read('device').receipts, ['clicked']);
 });

@@ -8,7 +8,7 @@ import { Server } from './server.js';
 /** @typedef {import('node:test').TestContext} TestContext */
 
 const GLOBALS = ['navigator', 'Notification', 'PushManager', 'isSecureContext', 'document', 'sessionStorage', 'indexedDB', 'fetch', 'matchMedia',
-  'addEventListener', 'localStorage', 'EventSource', 'WebSocket', 'BroadcastChannel'];
+  'addEventListener', 'localStorage', 'EventSource', 'WebSocket', 'BroadcastChannel', 'location', 'history'];
 
 export class Browser {
   server = new Server();
@@ -29,6 +29,9 @@ export class Browser {
   /** @type {Map<string, string>} what this tab remembers */
   session = new Map();
   locks = new Locks();
+  /** What the address bar shows. */
+  address = 'https://app.example/some/page';
+  /** @type {Set<any>} */ buses = new Set();
   permissionStatus = new EventTarget();
   /** @type {any} */
   globals;
@@ -54,7 +57,25 @@ export class Browser {
     for (const name of without) delete navigator[name];
     this.globals = {
       navigator, isSecureContext: secure,
-      document: Object.assign(tab?.document ?? {}, { baseURI: 'https://app.example/some/page' }),
+      document: Object.assign(tab?.document ?? new EventTarget(), { baseURI: 'https://app.example/some/page', visibilityState: 'visible' }),
+      location: { get href() { return browser.address; } },
+      history: { state: { of: 'the site' }, replaceState: (/** @type {any} */ state, /** @type {string} */ _, /** @type {string} */ url) => {
+        if (state?.of !== 'the site') throw new Error('the state of the site is lost');
+        this.address = url;
+      } },
+      BroadcastChannel: class {
+        /** @type {((event: { data: unknown }) => void) | null} */ onmessage = null;
+        /** @param {string} name */
+        constructor(name) {
+          this.name = name;
+          browser.buses.add(this);
+        }
+        /** @param {unknown} data */
+        postMessage(data) {
+          for (const bus of browser.buses) if (bus !== this && bus.name === this.name) queueMicrotask(() => bus.onmessage?.({ data }));
+        }
+        close() { browser.buses.delete(this); }
+      },
       ...(tab && {
         addEventListener: tab.addEventListener.bind(tab), localStorage: tab.localStorage,
         EventSource: tab.EventSource, WebSocket: tab.WebSocket, BroadcastChannel: tab.BroadcastChannel,

@@ -9,6 +9,10 @@ export class Server {
   rows = new Map();
   /** @type {{ method: string, path: string, authorization: string | null, user: string | null, body: any, url: string }[]} */
   calls = [];
+  /** @type {any[]} what was told of messages, each time */
+  receipts = [];
+  /** The kinds of receipts that are wanted. @type {string[] | undefined} */
+  wanted;
   /** No connection at all. */
   down = false;
   /** Takes the call and never answers. */
@@ -49,10 +53,19 @@ export class Server {
     if (this.hangs) return new Promise(() => {});
     const at = this.#script.findIndex((line) => line.method === method);
     if (at >= 0) return this.#script.splice(at, 1)[0].answer();
-    if (url.pathname.endsWith('/v1/config')) return json(200, { vapidPublicKey: this.key, keyId: this.keyId });
+    if (url.pathname.endsWith('/v1/config')) return json(200, { vapidPublicKey: this.key, keyId: this.keyId, receipts: this.wanted });
+    if (url.pathname.endsWith('/v1/receipts')) return this.#receive(body);
     if (method === 'POST') return this.#register(body, authorization);
     return this.#row(method, /** @type {string} */ (url.pathname.split('/').at(-1)), authorization, body);
   };
+
+  /** @param {any} body */
+  #receive(body) {
+    if (!body.link && this.rows.get(body.device)?.secret !== body.secret) return problem(401, 'unknown-device', 'no such device');
+    if (!body.link && !(body.receipts.length >= 1 && body.receipts.length <= 50)) return problem(400, 'receipts', 'must be 1 to 50');
+    this.receipts.push(body);
+    return new Response(null, { status: 204 });
+  }
 
   /**
    * @param {any} body

@@ -91,7 +91,7 @@ export declare class Belfry extends EventTarget {
      */
     constructor(server: string, worker: string, scope?: string, userToken?: UserToken);
     /**
-     * Where this browser stands.
+     * Where this browser stands, also when another tab or the browser's settings have changed that.
      * `unsupported`, `insecure`, `needs-install`, `private-mode`: it cannot be rung here, and {@link reason} says why.
      * `denied`: the person said no, and only the browser's settings can change that.
      * `dismissed`: the browser's question was closed without an answer in the last 30 days.
@@ -163,5 +163,6 @@ export type Device = {
     hash: string;
     keyId: string;
     channels: string[];
+    receipts?: string[];
     stale: boolean;
 };
