@@ -490,7 +490,7 @@ export class Belfry extends EventTarget {
     this.#device = device;
     // What waits is of the device from before, and this one never got it.
     if (before && before.id !== device.id) await edit('receipts', () => undefined);
-    if (JSON.stringify(before) !== JSON.stringify(device)) this.#pages?.postMessage(null);
+    this.#pages?.postMessage(null);
   }
 
   /**

@@ -855,6 +855,14 @@ test('a link counts for a browser that is not registered, too, and a server that
   assert.doesNotMatch(browser.address, /belfry/);
 });
 
+test('a page whose address cannot be changed works all the same', async (t) => {
+  const { browser } = await registered(t);
+  browser.globals.history.replaceState = () => { throw new DOMException('not in this frame', 'SecurityError'); };
+  browser.address += '?belfry=abc';
+  assert.equal((await page(t)).state, 'on');
+  assert.deepEqual(browser.server.receipts, [], 'it would count at each load');
+});
+
 // Page and worker share one store, and the secret in it.
 
 // Listening; live.test.js has the rest.

@@ -599,6 +599,9 @@ test('of what waits the newest 200 are kept, for 7 days', async (t) => {
   await elapsed(t, worker.click({ data: { belfry: { id: 'm199' } } }));
   await elapsed(t, worker.click({ data: { belfry: { id: 'm200' } } }));
   assert.deepEqual(worker.database.read('receipts').map((/** @type {any} */ { message }) => message), Array.from({ length: 200 }, (_, i) => `m${i + 1}`));
+  t.mock.timers.tick(6 * DAY + 1000);
+  await elapsed(t, worker.click({ data: { belfry: { id: 'm201' } } }));
+  assert.deepEqual(worker.database.read('receipts').map((/** @type {any} */ { message }) => message), ['m199', 'm200', 'm201']);
 });
 
 test('messages that come together are told together', async (t) => {
