@@ -271,10 +271,7 @@ func (h *Hub) Poll(ctx context.Context, l Listener, cursor string) (Answer, erro
 		}
 		at = s.upTo
 		c.upTo = at // what it is woken by moves it on
-		answer := Answer{Cursor: s.cursor(s.upTo), Messages: []object{}, More: s.more}
-		for _, e := range s.events {
-			answer.Messages = append(answer.Messages, e.json(h.log.epoch))
-		}
+		answer := h.answer(s)
 		if gap == "" {
 			gap = s.lost
 		}
@@ -298,6 +295,28 @@ func (h *Hub) Poll(ctx context.Context, l Listener, cursor string) (Answer, erro
 			return answer, nil
 		}
 	}
+}
+
+// Last answers the last n messages, or fewer, that a listener would have heard, in
+// the order of the log, and the cursor behind all of them. It waits for nothing.
+func (h *Hub) Last(l Listener, n int) (Answer, error) {
+	if err := h.Room(l); err != nil {
+		return Answer{}, err
+	}
+	s, err := h.log.last(l.groups(), n)
+	if err != nil {
+		return Answer{}, err
+	}
+	return h.answer(s), nil
+}
+
+// answer is a stretch as a poll gets it.
+func (h *Hub) answer(s stretch) Answer {
+	a := Answer{Cursor: s.cursor(s.upTo), Messages: []object{}, More: s.more}
+	for _, e := range s.events {
+		a.Messages = append(a.Messages, e.json(h.log.epoch))
+	}
+	return a
 }
 
 // An Order is what the holder of a connection wants of it. What is nil or empty

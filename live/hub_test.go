@@ -769,6 +769,48 @@ func TestPoll(t *testing.T) {
 	})
 }
 
+// Who comes late sees what was said last, on their channels and no others, in order
+// and each once, and goes on from there without a gap.
+func TestLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStation(t, HubConfig{})
+		both := Listener{Channels: []string{"news", "sport"}}
+		for _, e := range []belfry.Event{
+			to("1", channels("news")), to("2", channels("weather")), to("3", channels("news", "sport")),
+			to("4", channels("newsroom")), to("5", channels("sport")), to("6", belfry.Audience{All: true}), to("7", channels("weather")),
+		} {
+			s.append(e)
+		}
+		for _, tt := range []struct {
+			l    Listener
+			n    int
+			want []string
+		}{
+			{both, 50, []string{"1", "3", "5", "6"}},
+			{both, 2, []string{"5", "6"}},
+			{news, 2, []string{"3", "6"}},
+			{Listener{Channels: []string{"zzz"}}, 5, []string{"6"}},
+			{Listener{Channels: []string{"a"}}, 1, []string{"6"}},
+		} {
+			a := must(s.hub.Last(tt.l, tt.n))
+			var got []string
+			for _, m := range a.Messages {
+				var e struct{ ID string }
+				if err := json.Unmarshal(m, &e); err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, e.ID)
+			}
+			if !slices.Equal(got, tt.want) || a.Cursor != s.cursor(7) || a.More || a.Reset != nil {
+				t.Errorf("%v, last %d: %v at %s, want %v", tt.l.Channels, tt.n, got, a.Cursor, tt.want)
+			}
+		}
+		if n := s.hub.Stats().Connections; n != 0 {
+			t.Errorf("%d connections are left", n)
+		}
+	})
+}
+
 // Where the system cannot write without waiting, a connection that was taken over
 // has a goroutine, and the same stream.
 func TestKeptByGoroutine(t *testing.T) {

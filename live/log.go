@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -304,6 +305,35 @@ func (l *Log) read(after uint64, groups []group, limit int) (s stretch, err erro
 			s.events, octets, s.upTo = append(s.events, e), octets+len(r.Message), seq
 		}
 		s.upTo = s.head
+		return nil
+	})
+	return s, err
+}
+
+// last returns the last n events that any of groups hears, or fewer where there
+// are no more, and where some are damaged or too large for one page.
+func (l *Log) last(groups []group, n int) (s stretch, err error) {
+	err = boltfile.View(l.db, func(tx *bbolt.Tx) error {
+		t := openTables(tx)
+		b := t.bounds()
+		s = stretch{bounds: b, upTo: b.head}
+		octets := 0
+		for seq := range t.before(groups) {
+			if len(s.events) == n || octets > pageOctets || seq <= b.floor {
+				break
+			}
+			r, err := t.event(seq)
+			if errors.Is(err, belfry.ErrCorrupt) {
+				l.Log.Error("an event cannot be read; it is left out", "err", err)
+				continue
+			}
+			e, err := r.entry(seq)
+			if err != nil {
+				return err
+			}
+			s.events, octets = append(s.events, e), octets+len(r.Message)
+		}
+		slices.Reverse(s.events)
 		return nil
 	})
 	return s, err

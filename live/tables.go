@@ -212,3 +212,42 @@ func (t tables) after(seq uint64, groups []group) func(yield func(uint64) bool) 
 		}
 	}
 }
+
+// before yields the numbers of the events that any of groups hears from the newest
+// back, each once.
+func (t tables) before(groups []group) func(yield func(uint64) bool) {
+	return func(yield func(uint64) bool) {
+		fingers := make([]*finger, 0, len(groups))
+		for _, g := range groups {
+			fingers = append(fingers, t.lastFinger(g))
+		}
+		for {
+			most := uint64(0)
+			for _, f := range fingers {
+				most = max(most, f.seq)
+			}
+			if most == 0 || !yield(most) {
+				return
+			}
+			for _, f := range fingers {
+				if f.seq == most {
+					k, _ := f.cursor.Prev()
+					f.point(k)
+				}
+			}
+		}
+	}
+}
+
+// lastFinger points to the newest event of a group.
+func (t tables) lastFinger(g group) *finger {
+	f := &finger{cursor: t.groups.Cursor(), prefix: append([]byte(g.Value()), 0)}
+	k, _ := f.cursor.Seek(append([]byte(g.Value()), 1)) // behind all of its keys, and before another group's
+	if k == nil {
+		k, _ = f.cursor.Last()
+	} else {
+		k, _ = f.cursor.Prev()
+	}
+	f.point(k)
+	return f
+}

@@ -190,7 +190,10 @@ const (
 	maxWait   = 50
 )
 
-// poll answers what is new, or waits for it.
+// maxLast bounds how far back a page can look at once.
+const maxLast = 50
+
+// poll answers what is new, or waits for it; with last, what was there before.
 func (s *Server) poll(c *gin.Context) error {
 	wait, err := strconv.Atoi(c.DefaultQuery("wait", strconv.Itoa(usualWait)))
 	if err != nil || wait < 0 || wait > maxWait {
@@ -203,6 +206,10 @@ func (s *Server) poll(c *gin.Context) error {
 	l, err := s.listener(c, u, c.QueryArray("channel"))
 	if err != nil {
 		return err
+	}
+	c.Header("Cache-Control", "no-store")
+	if last, given := c.GetQuery("last"); given {
+		return s.pollLast(c, l, last)
 	}
 	if wait > 0 {
 		if err := unlimited(c); err != nil {
@@ -220,12 +227,29 @@ func (s *Server) poll(c *gin.Context) error {
 			return err
 		}
 	}
-	c.Header("Cache-Control", "no-store")
 	c.Header("Belfry-Cursor", answer.Cursor)
 	if len(answer.Messages) == 0 && answer.Reset == nil {
 		c.Status(http.StatusNoContent)
 		return nil
 	}
+	c.JSON(http.StatusOK, answer)
+	return nil
+}
+
+// pollLast answers the last messages at once, also where there are none.
+func (s *Server) pollLast(c *gin.Context, l live.Listener, last string) error {
+	n, err := strconv.Atoi(last)
+	if err != nil || n < 1 || n > maxLast {
+		return belfry.Invalid("last", "last", fmt.Sprintf("must be 1 to %d messages", maxLast))
+	}
+	if c.Query("cursor") != "" {
+		return belfry.Invalid("last", "last", "goes without a cursor")
+	}
+	answer, err := s.Live.Last(l, n)
+	if err != nil {
+		return s.refusal(c, err)
+	}
+	c.Header("Belfry-Cursor", answer.Cursor)
 	c.JSON(http.StatusOK, answer)
 	return nil
 }

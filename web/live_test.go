@@ -159,6 +159,27 @@ func TestLongPoll(t *testing.T) {
 	}
 }
 
+// A page that has just been opened asks for what was said before, and is answered
+// also where nothing was.
+func TestPollLast(t *testing.T) {
+	h := newHouse(t)
+	got := h.do(h.public, "GET", "/v1/poll?channel=news&last=5", "")
+	if got.status != 200 || !strings.Contains(got.body, `"messages":[]`) || got.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	first := h.publish(newsAudience)
+	place := h.do(h.public, "GET", "/v1/poll?channel=news&wait=50&cursor="+got.header.Get("Belfry-Cursor"), "").header.Get("Belfry-Cursor")
+	second := h.publish(newsAudience)
+	h.do(h.public, "GET", "/v1/poll?channel=news&wait=50&cursor="+place, "") // it is in the log
+	got = h.do(h.public, "GET", "/v1/poll?channel=news&last=1", "")
+	if got.status != 200 || strings.Contains(got.body, first) || !strings.Contains(got.body, second) {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := h.do(h.public, "GET", "/v1/poll?channel=news&wait=0&cursor="+got.header.Get("Belfry-Cursor"), ""); got.status != 204 {
+		t.Errorf("behind the last message: %d %s", got.status, got.body)
+	}
+}
+
 // A page that may not listen, or asks for what is not there, is told so.
 func TestLiveRefusals(t *testing.T) {
 	h := newHouse(t)
@@ -173,6 +194,11 @@ func TestLiveRefusals(t *testing.T) {
 		{"GET", "/v1/poll?channel=private-ann", "", nil, 401, "unauthorised"},
 		{"GET", "/v1/poll?channel=news&wait=-1", "", nil, 400, "wait"},
 		{"GET", "/v1/poll?channel=news&wait=51", "", nil, 400, "wait"},
+		{"GET", "/v1/poll?channel=news&last=0", "", nil, 400, "last"},
+		{"GET", "/v1/poll?channel=news&last=51", "", nil, 400, "last"},
+		{"GET", "/v1/poll?channel=news&last=many", "", nil, 400, "last"},
+		{"GET", "/v1/poll?channel=news&last=5&cursor=a.1", "", nil, 400, "last"},
+		{"GET", "/v1/poll?channel=private-ann&last=5", "", nil, 401, "unauthorised"},
 		{"GET", "/v1/poll?channel=news", "", []string{"Authorization: Bearer x"}, 401, "user-token"},
 		{"GET", "/v1/poll?channel=news", "", []string{"Authorization: Basic x"}, 401, "unauthorised"},
 		{"POST", "/v1/events", newsAudience, nil, 403, "origin"},
