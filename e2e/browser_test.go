@@ -47,6 +47,9 @@ type remote interface {
 	// function to call with the result.
 	Run(ctx context.Context, result any, script string, args ...any) error
 
+	// Key presses one key as a person does: Tab, Enter, Escape or a space.
+	Key(ctx context.Context, key string) error
+
 	// Click scrolls to what css finds and clicks on it as a mouse would: the page
 	// sees a trusted event with user activation, without which it may not ask for
 	// anything. An element that is covered, hidden or missing is an error.
@@ -103,7 +106,7 @@ func (b *Browser) Lands(ctx context.Context, t *testing.T, url string) {
 func (b *Browser) Press(ctx context.Context, t *testing.T, css string) {
 	t.Helper()
 	b.until(ctx, t, css+" can be pressed", `(css) => {
-		const button = document.querySelector(css);
+		const button = find(css);
 		return button && !button.disabled && button.checkVisibility() && button.textContent;
 	}`, css)
 	if err := b.Click(ctx, css); err != nil {
@@ -115,24 +118,45 @@ func (b *Browser) Press(ctx context.Context, t *testing.T, css string) {
 func (b *Browser) Reads(ctx context.Context, t *testing.T, css, prefix string) {
 	t.Helper()
 	b.until(ctx, t, css+" reads "+prefix, `(css, prefix) => {
-		const text = document.querySelector(css)?.textContent.trim();
+		const text = find(css)?.textContent.trim();
 		return text?.startsWith(prefix) && text;
 	}`, css, prefix)
 }
 
+// find is a function in JavaScript that finds the first element for css, also inside
+// of the page's own elements, whose insides a document does not count as its own:
+// "outer >>> inner" is for what is inside of one.
+const find = `
+	const find = (css, root = document) => {
+		const cut = css.indexOf(' >>> ');
+		if (cut > 0) {
+			const inside = find(css.slice(0, cut), root)?.shadowRoot;
+			return inside ? find(css.slice(cut + 5), inside) : null;
+		}
+		let found = root.querySelector(css);
+		for (const { shadowRoot } of root.querySelectorAll('*')) if (!found && shadowRoot) found = find(css, shadowRoot);
+		return found;
+	};`
+
 // until waits until the page makes condition true: a function in JavaScript,
-// asked now and after each change of the document.
+// asked now and after each change of the document or inside of its elements. It may
+// call find.
 func (b *Browser) until(ctx context.Context, t *testing.T, what, condition string, args ...any) {
 	t.Helper()
-	script := `
+	script := find + `
 		const done = arguments[arguments.length - 1], args = [...arguments].slice(0, -1);
 		const holds = ` + condition + `;
+		const watched = new Set();
+		const observe = (root) => {
+			if (!watched.has(root)) watch.observe(root, { subtree: true, childList: true, characterData: true, attributes: true });
+			watched.add(root);
+			for (const { shadowRoot } of root.querySelectorAll('*')) if (shadowRoot) observe(shadowRoot);
+		};
 		const look = () => {
 			const result = holds(...args);
-			if (result) { watch.disconnect(); done(result); }
+			if (result) { watch.disconnect(); done(result); } else observe(document);
 		};
 		const watch = new MutationObserver(look);
-		watch.observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
 		look();`
 	if err := b.Run(ctx, new(any), script, args...); err != nil {
 		var text string

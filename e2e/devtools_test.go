@@ -236,11 +236,11 @@ func (d *DevTools) Run(ctx context.Context, result any, script string, args ...a
 // Click implements remote.
 func (d *DevTools) Click(ctx context.Context, css string) error {
 	var at *struct{ X, Y float64 }
-	err := d.Run(ctx, &at, `
-		const [css, done] = arguments, element = document.querySelector(css);
+	err := d.Run(ctx, &at, find+`
+		const [css, done] = arguments, element = find(css);
 		element.scrollIntoView({ block: 'center', behavior: 'instant' });
 		const box = element.getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;
-		done(element.contains(document.elementFromPoint(x, y)) ? { x, y } : null);`, css)
+		done(element.contains(element.getRootNode().elementFromPoint(x, y)) ? { x, y } : null);`, css)
 	if err != nil {
 		return err
 	}
@@ -252,6 +252,23 @@ func (d *DevTools) Click(ctx context.Context, css string) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// Key implements remote.
+func (d *DevTools) Key(ctx context.Context, key string) error {
+	code, known := map[string]int{"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}[key]
+	if !known {
+		return fmt.Errorf("nobody wrote down the code of the key %q", key)
+	}
+	text := map[string]string{"Enter": "\r", " ": " "}[key]
+	for _, kind := range []string{"keyDown", "keyUp"} {
+		err := d.Do(ctx, "Input.dispatchKeyEvent", map[string]any{"type": kind, "key": key, "windowsVirtualKeyCode": code, "text": text}, nil)
+		if err != nil {
+			return err
+		}
+		text = ""
 	}
 	return nil
 }
@@ -354,6 +371,14 @@ func (d *DevTools) Handled(ctx context.Context, n int) error {
 		return fmt.Errorf("%w after %q", err, d.pushes)
 	}
 	return nil
+}
+
+// Dark has pages believe that the person likes it dark, or light.
+func (d *DevTools) Dark(ctx context.Context, yes bool) error {
+	scheme := map[bool]string{true: "dark", false: "light"}[yes]
+	return d.Do(ctx, "Emulation.setEmulatedMedia", map[string]any{"features": []any{
+		map[string]string{"name": "prefers-color-scheme", "value": scheme}, map[string]string{"name": "prefers-reduced-motion", "value": "reduce"},
+	}}, nil)
 }
 
 // Photograph implements remote.

@@ -133,17 +133,26 @@ func (m *Marionette) Run(ctx context.Context, result any, script string, args ..
 
 // Click implements remote.
 func (m *Marionette) Click(ctx context.Context, css string) error {
-	var found struct {
-		Value map[string]string `json:"value"` // one pair: the constant key of WebDriver §12.1, and the reference
-	}
-	err := m.Do(ctx, "WebDriver:FindElement", map[string]any{"using": "css selector", "value": css}, &found)
-	if err != nil {
+	var found map[string]string // one pair: the constant key of WebDriver §12.1, and the reference
+	if err := m.Run(ctx, &found, find+`arguments[1](find(arguments[0]))`, css); err != nil {
 		return err
 	}
-	for _, element := range found.Value {
+	for _, element := range found {
 		return m.Do(ctx, "WebDriver:ElementClick", map[string]any{"id": element}, nil)
 	}
-	return fmt.Errorf("%s: no reference to the element", css)
+	return fmt.Errorf("%s: no such element", css)
+}
+
+// Key implements remote. Keys that print nothing have a character of their own
+// (WebDriver §17.4.2).
+func (m *Marionette) Key(ctx context.Context, key string) error {
+	if special, ok := map[string]string{"Tab": "\uE004", "Enter": "\uE007", "Escape": "\uE00C"}[key]; ok {
+		key = special
+	}
+	actions := []any{map[string]any{"type": "key", "id": "keyboard", "actions": []any{
+		map[string]any{"type": "keyDown", "value": key}, map[string]any{"type": "keyUp", "value": key},
+	}}}
+	return m.Do(ctx, "WebDriver:PerformActions", map[string]any{"actions": actions}, nil)
 }
 
 // Follow implements remote. It asks the browser's own window, since no page can

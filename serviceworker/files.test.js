@@ -55,5 +55,5 @@ test('the permission is asked for in one place only', () => {
   assert.equal(code.match(/requestPermission\(/g)?.length, 1);
   assert.equal(code.match(/this\.#permission\(/g)?.length, 1);
   assert.match(code, /async subscribe\([^)]*\) \{\n[^\n]*\n\s+await this\.#permission\(\)/);
-  assert.doesNotMatch(read('sw.js'), /requestPermission/);
+  for (const name of ['sw.js', 'elements.js']) assert.doesNotMatch(read(name), /requestPermission/);
 });

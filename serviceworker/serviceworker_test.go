@@ -100,7 +100,7 @@ func TestFilesStaySmall(t *testing.T) {
 
 // Without one of these a site could not be registered, not be rung, or not listen.
 func TestFilesAreThere(t *testing.T) {
-	for _, name := range []string{"sw.js", "belfry.js", "live.js", "belfry.d.ts"} {
+	for _, name := range []string{"sw.js", "belfry.js", "live.js", "elements.js", "belfry.d.ts", "elements.d.ts"} {
 		if len(file(t, name)) < 1000 {
 			t.Errorf("%s is too short to be itself", name)
 		}
@@ -122,7 +122,10 @@ func TestFilesHoldNoneOf(t *testing.T) {
 			`insertAdjacentHTML|document\.write|localStorage|cookie|EventSource|WebSocket|__|[tT]esting|ForTest|[hH]ook`,
 		"live.js": `\beval\b|\bFunction\(|\bimport\b|Notification|innerHTML|insertAdjacentHTML|document\.write|sessionStorage|indexedDB|` +
 			`cookie|__|[tT]esting|ForTest|[hH]ook`,
-		"belfry.d.ts": `[hH]ook`,
+		"elements.js": `\beval\b|\bFunction\(|\bimport\(|requestPermission|innerHTML|insertAdjacentHTML|document\.write|cssText|\.style\b|'style'|sessionStorage|` +
+			`indexedDB|cookie|EventSource|WebSocket|__|[tT]esting|ForTest|[hH]ook`,
+		"belfry.d.ts":   `[hH]ook`,
+		"elements.d.ts": `[hH]ook`,
 	}
 	// The one file that a page may load by itself, from where belfry.js is.
 	ours := regexp.MustCompile("import\\([\"`]\\./live\\.js")

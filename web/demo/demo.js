@@ -1,10 +1,11 @@
 // @ts-check
-// The demo page: everything a site does with the kit, in one file.
-import { BelfryError, connect } from '/belfry.js';
+// The demo page: the elements do what a site needs; here is what they do not show.
+import { shared } from '/elements.js';
 
-const belfry = connect();
+const belfry = shared();
+const CHANNELS = ['news', 'offers', 'maintenance'];
 
-/** What the states mean to a person; the kit's own reason says more where there is a way out. */
+/** What the states mean to a person; the element says more where there is a way out. */
 const WORDS = {
   unsupported: 'not possible in this browser.',
   insecure: 'not possible over this connection.',
@@ -32,65 +33,22 @@ const TRANSPORTS = {
  * @returns {T}
  */
 const byId = (id) => /** @type {T} */ (document.getElementById(id));
-/** @type {HTMLInputElement[]} */
-const boxes = [...byId('choice').querySelectorAll('input')];
-/** @type {HTMLButtonElement[]} */
-const buttons = [...byId('choice').querySelectorAll('button')];
-const chosen = () => boxes.filter((box) => box.checked).map((box) => box.value);
-let waiting = 0; // clicks whose work is not done yet; the kit does them one after another
 
 /** Shows where the registration stands. */
 function render() {
-  const { state, reason, device, channels } = belfry;
+  const { state, device, channels } = belfry;
   const registered = device !== null && (state === 'on' || state === 'stale');
   const word = document.createElement('b');
   word.textContent = state;
-  byId('state').replaceChildren(word, `: ${WORDS[state]} ${reason} ${waiting > 0 ? 'One moment…' : ''}`);
+  byId('state').replaceChildren(word, `: ${WORDS[state]}`);
   document.body.dataset.state = state;
-
-  byId('subscribe').hidden = registered || ['unsupported', 'insecure', 'needs-install', 'private-mode'].includes(state);
-  byId('save').hidden = !registered;
-  byId('unsubscribe').hidden = !registered;
   byId('ring').hidden = !registered;
   if (!registered) return;
   byId('audience').textContent = channels.length > 0 ? `--channel ${channels[0]}` : '--all';
   byId('device').textContent = device;
 }
 
-/**
- * Does what a button asks for, and says in words what went wrong.
- *
- * @param {string} id
- * @param {() => Promise<void>} work called at once, while the click is fresh
- */
-function onClick(id, work) {
-  byId(id).addEventListener('click', async () => {
-    const done = work();
-    byId('trouble').hidden = true;
-    waiting++;
-    render();
-    try {
-      await done;
-    } catch (err) {
-      byId('trouble').textContent = err instanceof BelfryError ? `${err.message} ${err.hint}` : String(err);
-      byId('trouble').hidden = false;
-    }
-    waiting--;
-    render();
-    // The button may be gone; whoever uses a keyboard goes on at the next one.
-    if (document.activeElement === document.body) buttons.find((button) => !button.hidden)?.focus({ preventScroll: true });
-  });
-}
-
 const MOST = 10; // messages on the page
-let stop = () => {};
-
-/** Listens to the channels that are chosen now. */
-function listen() {
-  const before = stop; // ends last, so that the connection stays
-  stop = belfry.listen(chosen(), show, { onReset: () => note('Some messages were missed.') });
-  before();
-}
 
 /** @param {import('/belfry.js').LiveEvent} event */
 function show({ message: { title, body }, time }) {
@@ -151,19 +109,10 @@ async function write() {
   byId('unsaid').hidden = trouble === '';
 }
 
-belfry.addEventListener('state', () => {
-  render();
-  if (belfry.device === null) return;
-  for (const box of boxes) box.checked = belfry.channels.includes(box.value);
-  listen();
-});
+belfry.addEventListener('state', render);
 belfry.addEventListener('transport', (event) => {
   const { transport, reason } = /** @type {CustomEvent} */ (event).detail;
   byId('transport').textContent = TRANSPORTS[transport] ?? `Not connected. ${reason ?? ''}`;
 });
-for (const box of boxes) box.addEventListener('change', listen);
-listen();
+belfry.listen(CHANNELS, show, { onReset: () => note('Some messages were missed.') });
 if (document.getElementById('chat')) openChat(); // where the server runs with --demo-chat
-onClick('subscribe', () => belfry.subscribe(chosen()));
-onClick('save', () => belfry.setChannels(chosen()));
-onClick('unsubscribe', () => belfry.unsubscribe());
