@@ -288,7 +288,7 @@ export class BelfrySubscribe extends Placed {
   #known = '';
   /** @type {HTMLInputElement[]} */ #boxes = [];
   #question = make('p', { class: 'title', part: 'question' });
-  #legend = make('legend');
+  #legend = make('legend', { part: 'legend' });
   #choice = make('fieldset', { part: 'choice' }, this.#legend);
   #note = make('p', { id: 'note', part: 'note', role: 'status' });
   #subscribe = this.#button('subscribe', () => this.#change((belfry, channels) => belfry.subscribe(channels)), 'main');
@@ -427,7 +427,8 @@ export class BelfrySubscribe extends Placed {
 export class BelfryInbox extends Placed {
   /** @type {Map<string, LiveEvent>} */ #events = new Map();
   /** @type {Map<string, LiveEvent>} what came since the server was asked */ #fresh = new Map();
-  #loaded = false;
+  #hears = false;
+  #whole = false; // it was asked for when what comes was heard already, so nothing lies between
   #away = false;
   #read = ''; // all up to this time are
   #before = ''; // the same when it was opened
@@ -448,9 +449,17 @@ export class BelfryInbox extends Placed {
    */
   start(belfry, signal) {
     this.#read = this.#before = kept(this.#key);
+    this.#hears = this.#whole = false;
     const load = () => this.#load(signal);
-    signal.addEventListener('abort', belfry.listen(this.channels, (event) => this.#take(event), { onReset: load }));
-    belfry.addEventListener('transport', () => { if (!this.#loaded) load(); }, { signal });
+    const hears = (/** @type {boolean} */ yes) => {
+      this.#hears = yes;
+      if (yes && !this.#whole) load();
+    };
+    signal.addEventListener('abort', belfry.listen(this.channels, (event) => {
+      hears(true);
+      this.#take(event);
+    }, { onReset: load }));
+    belfry.addEventListener('transport', (event) => hears(/** @type {CustomEvent} */ (event).detail.transport !== ''), { signal });
     // Somebody may have signed in or out: what was for the one before is not for the next.
     belfry.addEventListener('state', () => { if (common?.options.userToken) load(); }, { signal });
     addEventListener('storage', ({ key, newValue }) => { if (key === this.#key) this.#see(newValue ?? ''); }, { signal });
@@ -464,6 +473,7 @@ export class BelfryInbox extends Placed {
   async #load(signal) {
     /** @type {Map<string, LiveEvent>} */
     const fresh = this.#fresh = new Map();
+    const hears = this.#hears;
     let events = [];
     try {
       const { server = home(), userToken } = common?.options ?? {};
@@ -480,9 +490,9 @@ export class BelfryInbox extends Placed {
     if (signal.aborted || fresh !== this.#fresh) return; // it was asked again meanwhile
     if (!this.#away) this.#events = new Map();
     for (const event of [...events, ...fresh.values()]) this.#events.set(event.id, event);
-    this.#loaded ||= !this.#away;
+    this.#whole = hears && !this.#away;
     // Nobody who comes for the first time is told that all of it is new.
-    if (this.#loaded && !this.#read) this.#see(this.#sorted[0]?.time ?? new Date().toISOString());
+    if (!this.#away && !this.#read) this.#see(this.#sorted[0]?.time ?? new Date().toISOString());
     this.render();
   }
 

@@ -185,6 +185,36 @@ test('an inbox has what was said before and what is said now, each once and the 
   assert.equal(other.first.element.getAttribute('unread'), '0', 'it was read');
 });
 
+// The stream begins where the log is then, and that is later than the first answer.
+test('what is said while the page connects is there, too', async (t) => {
+  const home = new Household();
+  const log = [event('1')];
+  const { first } = await page(t, { home, last: () => log }, { is: 'inbox', channels: 'news' });
+  assert.equal(first.lines().length, 1);
+  log.push(event('2'));
+  await stream(home);
+  await quiet();
+  assert.equal(first.lines().length, 2);
+  home.tower.last.say(event('3'));
+  await quiet();
+  assert.deepEqual([first.lines().length, home.tower.polls.length], [3, 2], 'once it is whole nothing more is asked');
+});
+
+// Where another element's connection stands already, nothing is told of it.
+test('an inbox that came to an open connection is whole with its first message', async (t) => {
+  const home = new Household();
+  const log = [event('1')];
+  const { all: [, second] } = await page(t, { home, last: () => log }, { is: 'inbox', channels: 'news sport' }, { is: 'inbox', channels: 'news' });
+  await stream(home);
+  second.element.disconnectedCallback();
+  second.element.connectedCallback();
+  await quiet();
+  log.push(event('2'));
+  home.tower.last.say(event('3'));
+  await quiet();
+  assert.equal(second.lines().length, 3);
+});
+
 test('an inbox that is behind another window leaves its messages unread', async (t) => {
   const home = new Household();
   const { first, tab } = await page(t, { home, last: [event('1')] }, { is: 'inbox', channels: 'news' });
