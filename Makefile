@@ -60,8 +60,8 @@ e2e: ## register, ring and unregister real browsers, end to end
 	$(GO) test -race -tags e2e -count=1 -v ./e2e
 
 .PHONY: screenshot
-screenshot: ## take docs/demo.png anew, in the end-to-end test
-	BELFRY_SCREENSHOT='$(CURDIR)/docs/demo.png' $(GO) test -tags e2e -count=1 ./e2e
+screenshot: $(KIT_TOOLS) ## take docs/demo.png and docs/screenshots anew, in the end-to-end test
+	BELFRY_SCREENSHOT='$(CURDIR)/docs/demo.png' BELFRY_SCREENSHOTS='$(CURDIR)/docs/screenshots' $(GO) test -tags e2e -count=1 ./e2e -run 'TestVisitor|TestElementsPictures'
 
 .PHONY: lint
 lint: $(KIT_TOOLS) ## check form, vet, staticcheck, types, and that macOS and Windows build

@@ -107,7 +107,7 @@ func (b *Browser) Press(ctx context.Context, t *testing.T, css string) {
 	t.Helper()
 	b.until(ctx, t, css+" can be pressed", `(css) => {
 		const button = find(css);
-		return button && !button.disabled && button.checkVisibility() && button.textContent;
+		return button && !button.disabled && button.checkVisibility() && Boolean(button.textContent || button.ariaLabel);
 	}`, css)
 	if err := b.Click(ctx, css); err != nil {
 		t.Fatalf("press %s: %v", css, err)

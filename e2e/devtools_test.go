@@ -383,6 +383,9 @@ func (d *DevTools) Dark(ctx context.Context, yes bool) error {
 
 // Photograph implements remote.
 func (d *DevTools) Photograph(ctx context.Context, width, height int) ([]byte, error) {
+	if err := d.Do(ctx, "Emulation.setScrollbarsHidden", map[string]any{"hidden": true}, nil); err != nil {
+		return nil, err
+	}
 	err := d.Do(ctx, "Emulation.setDeviceMetricsOverride",
 		map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil)
 	if err != nil {

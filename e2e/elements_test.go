@@ -4,18 +4,22 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"image"
+	"image/color"
 	"image/draw"
 	"image/png"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,14 +64,17 @@ func openStage(ctx context.Context, t *testing.T, push *pushtest.Service) *stage
 	for name, stub := range environments {
 		s.serve(mux, "/"+name+".js", "text/javascript", stub)
 	}
-	for name, body := range pages {
+	show := func(name, body string) {
 		s.serve(mux, "/strict/"+name, "text/html", "<title>"+name+"</title>"+body)
+		s.serve(mux, "/shown/"+name, "text/html", `<title>`+name+`</title><link rel="stylesheet" href="/stage.css">`+body)
+	}
+	for name, body := range pages {
+		show(name, body)
 	}
 	for _, name := range states {
-		s.serve(mux, "/state/"+name, "text/html", `<title>`+name+`</title><link rel="stylesheet" href="/stage.css"><script src="/`+name+`.js"></script>
-<script type="module" src="/elements.js"></script><main><h1>`+name+`</h1>
-<belfry-subscribe channels="news sport"><data value="news">News</data><data value="sport">Sport</data></belfry-subscribe></main>`)
+		show(name, stateOf(name))
 	}
+
 	return s
 }
 
@@ -91,15 +98,25 @@ func (s *stage) complaints() []string {
 	return s.reports
 }
 
-const channelNames = `<data value="news">News from the town</data><data value="sport">Sport</data>`
+const (
+	elements = `<script type="module" src="/elements.js"></script>`
+	towns    = `<data value="news">News from the town</data><data value="sport">Sport</data>`
+)
 
-// pages are served under the strict policy.
+// pages are served under the strict policy, and without it in clothes of their own.
 var pages = map[string]string{
-	"guilty":  `<main><h1 style="color: red">Not allowed</h1></main>`,
-	"bells":   `<script type="module" src="/elements.js"></script><main><h1>Bells</h1><belfry-subscribe kind="bell" channels="news sport">` + channelNames + `</belfry-subscribe> <belfry-inbox kind="bell" channels="news"></belfry-inbox> <belfry-subscribe id="second" channels="news sport"></belfry-subscribe></main>`,
-	"prompt":  `<script type="module" src="/elements.js"></script><main><h1>Prompt</h1><belfry-subscribe prompt channels="news sport">` + channelNames + `</belfry-subscribe></main>`,
-	"list":    `<script type="module" src="/elements.js"></script><main><h1>List</h1><belfry-inbox channels="news"></belfry-inbox></main>`,
-	"foreign": `<script type="module" src="/foreign.js"></script><main lang="ar" dir="rtl"><h1>أخبار</h1><belfry-subscribe kind="bell" channels="news sport"><data value="news">أخبار</data><data value="sport">رياضة</data></belfry-subscribe> <belfry-inbox channels="news"></belfry-inbox></main>`,
+	"guilty": `<main><h1 style="color: red">Not allowed</h1></main>`,
+	"bells": elements + `<main><h1>Bells</h1><belfry-subscribe kind="bell" channels="news sport">` + towns + `</belfry-subscribe>
+<belfry-inbox kind="bell" channels="news"></belfry-inbox><div><belfry-subscribe id="second" channels="news"></belfry-subscribe></div></main>`,
+	"prompt": elements + `<main><h1>Prompt</h1><belfry-subscribe prompt channels="news sport">` + towns + `</belfry-subscribe></main>`,
+	"list":   elements + `<main><h1>List</h1><belfry-inbox channels="news"></belfry-inbox></main>`,
+	"foreign": `<script type="module" src="/foreign.js"></script><main lang="ar" dir="rtl"><h1>أخبار</h1><belfry-subscribe kind="bell" channels="news sport">
+<data value="news">أخبار</data><data value="sport">رياضة</data></belfry-subscribe><div><belfry-inbox channels="news"></belfry-inbox></div></main>`,
+}
+
+// stateOf is a page with the element in one of its states.
+func stateOf(name string) string {
+	return `<script src="/` + name + `.js"></script>` + elements + `<main><h1>` + name + `</h1><belfry-subscribe channels="news sport">` + towns + `</belfry-subscribe></main>`
 }
 
 // environments are what a page finds in place of the browser's own, in the states
@@ -116,7 +133,7 @@ var environments = map[string]string{
 	"on":            ``,
 	"stale":         `PushManager.prototype.getSubscription = async () => null; window.fetch = async () => { throw new TypeError('no network'); };`,
 	"foreign": `import('/elements.js').then(({ translate }) => translate('ar', { title: 'الإشعارات', promise: 'سيسألك متصفحك مرة أخرى.', choice: 'أخبرني عن',
-		subscribe: 'أخبرني', inbox: 'الرسائل', unread: '{n} جديدة', empty: 'لا شيء بعد.' }));`,
+		subscribe: 'أخبرني', inbox: 'الرسائل', save: 'حفظ', unsubscribe: 'إيقاف', on: 'هذا المتصفح يتلقى الإشعارات.', unread: '{n} جديدة', empty: 'لا شيء بعد.' }));`,
 }
 
 // states in the order in which one browser can come by them.
@@ -212,7 +229,7 @@ func TestElements(t *testing.T) {
 		keys("open", "Escape")
 		act("registered by keyboard alone")
 
-		site.server.Ask(ctx, t, new(any), "send", "--channel", "news", "--title", "<b>After</b>", "--url", "/after", "--push", "never")
+		site.tells(ctx, t, "<b>After</b>", "It is open.")
 		browser.has(ctx, t, "belfry-inbox[unread='1']")
 		keys("open", "Tab")
 		browser.Reads(ctx, t, "belfry-inbox >>> .badge", "1")
@@ -231,7 +248,7 @@ func TestElements(t *testing.T) {
 			browser.judged(ctx, t, name)
 		}
 		for _, name := range states {
-			browser.Visit(ctx, t, site.URL+"/state/"+name)
+			browser.Visit(ctx, t, site.URL+"/strict/"+name)
 			browser.reach(ctx, t, name, true)
 			browser.judged(ctx, t, name)
 		}
@@ -322,51 +339,164 @@ func (b *Browser) judged(ctx context.Context, t *testing.T, what string) {
 	}
 }
 
-// Pictures of the elements and of the demo page, in light and dark, for docs/screenshots.
-func TestElementsPictures(t *testing.T) {
-	folder := os.Getenv("BELFRY_SCREENSHOTS")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+// A site on another origin than its Belfry places the elements as the guide says.
+func TestElementsForeignSite(t *testing.T) {
+	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
+		program := Build(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		push := startPush(t)
+		visitor := profile(t, NewDesktop(ctx, t), push)
+		site, server := openShop(ctx, t, program, push, strings.ReplaceAll(guide(t, "static-site.md", "html"), "https://ring.example.com", "%[1]s"))
+		server.tell(ctx, t, "Before")
+		browser := visitor.Open(ctx, t)
+		browser.Visit(ctx, t, site.URL+"/")
+		browser.has(ctx, t, "belfry-inbox >>> li")
+		browser.Press(ctx, t, "belfry-subscribe >>> #open")
+		browser.Press(ctx, t, "belfry-subscribe >>> #subscribe")
+		browser.has(ctx, t, "belfry-subscribe[state=on]")
+		expect(t, "registered", server.Registered(ctx, t), 1)
+		browser.Close(ctx, t)
+		server.Stop(ctx, t)
+	})
+}
+
+// A site that has Belfry on its own origin, behind nginx with the lines of the guide.
+// All that a page needs must come through, and what operators use must not.
+func TestElementsBehindNginx(t *testing.T) {
+	program := Build(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	push := startPush(t)
-	for _, dark := range []bool{false, true} {
-		look := map[bool]string{false: "light", true: "dark"}[dark]
-		site := openStage(ctx, t, push)
-		browser := NewChromium(t, NewDesktop(ctx, t), push).Open(ctx, t)
-		devtools := browser.remote.(*DevTools)
-		if err := devtools.Dark(ctx, dark); err != nil {
+	visitor := NewChromium(t, NewDesktop(ctx, t), push)
+	proxy := NewProxy(t)
+	server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push, "--origin", proxy.Origin(), "--trusted-proxy", "127.0.0.1")
+	site := t.TempDir()
+	page := `<!doctype html><html lang="en"><title>Town</title><script type="module" src="/elements.js"></script>
+<belfry-subscribe channels="news"></belfry-subscribe> <belfry-inbox channels="news"></belfry-inbox>`
+	if err := os.WriteFile(filepath.Join(site, "index.html"), []byte(page), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Nginx(t, server, "/unused/", "} root "+site+"; "+strings.ReplaceAll(guide(t, "own-origin.md", "nginx"), "127.0.0.1:8080", server.address)+" location /nothing/ {")
+	browser := visitor.Open(ctx, t)
+	browser.Visit(ctx, t, proxy.Origin()+"/index.html")
+	browser.has(ctx, t, "belfry-inbox[unread='0']")
+	server.tell(ctx, t, "Through it")
+	browser.Reads(ctx, t, "belfry-inbox >>> li", "Through it")
+	browser.Press(ctx, t, "#subscribe")
+	browser.has(ctx, t, "belfry-subscribe[state=on]")
+	var way string
+	if err := browser.Run(ctx, &way, `arguments[0](JSON.parse(localStorage.getItem('belfry.transport')).way)`); err != nil || way != "sse" {
+		t.Errorf("it listens by %q, %v", way, err)
+	}
+	for path, want := range map[string]int{"/sw.js": 200, "/v1/config": 200, "/metrics": 404, "/api/v1/broadcasts": 404} {
+		resp, err := http.Get(proxy.Origin() + path)
+		if err != nil {
 			t.Fatal(err)
 		}
-		shoot := func(name string, width, height int) image.Image {
-			t.Helper()
-			picture, err := browser.Photograph(ctx, width, height)
-			if err != nil {
-				t.Fatal(err)
-			}
-			img, err := png.Decode(bytes.NewReader(picture))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if name != "" {
-				hang(t, folder, name+"-"+look+".png", img)
-			}
-			return img
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %s", path, resp.Status)
 		}
-		browser.Visit(ctx, t, site.URL+"/")
-		browser.has(ctx, t, "belfry-subscribe[state=off]")
-		browser.judged(ctx, t, "the demo page, "+look)
-		shoot("demo-phone", 390, 844)
-		shoot("demo-desktop", 1280, 900)
-		var all []image.Image
-		for _, name := range states {
-			browser.Visit(ctx, t, site.URL+"/state/"+name)
-			browser.reach(ctx, t, name, false)
-			browser.judged(ctx, t, name+", "+look)
-			all = append(all, shoot("", 400, 260))
-		}
-		hang(t, folder, "states-"+look+".png", sheet(all, 2))
-		browser.Close(ctx, t)
-		site.server.Stop(ctx, t)
 	}
+	browser.Close(ctx, t)
+	server.Stop(ctx, t)
+}
+
+// guide is the first block of a language in one of the guides: what is read there is
+// what is tested here.
+func guide(t *testing.T, name, language string) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/guides/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "```"+language+"\n")
+	block, _, found := strings.Cut(block, "\n```")
+	if !found {
+		t.Fatalf("%s has no block in %s", name, language)
+	}
+	return block
+}
+
+// Pictures of the elements and of the demo page, light and dark, go into the folder
+// that BELFRY_SCREENSHOTS names, if it does: they are those in docs. axe looks at
+// each of them, at the colours of the night too.
+func TestElementsPictures(t *testing.T) {
+	for _, look := range []string{"light", "dark"} {
+		t.Run(look, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			push := startPush(t)
+			site := openStage(ctx, t, push)
+			browser := NewChromium(t, NewDesktop(ctx, t), push).Open(ctx, t)
+			if err := browser.remote.(*DevTools).Dark(ctx, look == "dark"); err != nil {
+				t.Fatal(err)
+			}
+			shoot := func(width, height int) image.Image {
+				t.Helper()
+				picture, err := browser.Photograph(ctx, width, height)
+				if err != nil {
+					t.Fatal(err)
+				}
+				img, err := png.Decode(bytes.NewReader(picture))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return img
+			}
+			site.tells(ctx, t, "The bridge is open again", "Both lanes, from tonight on.")
+			site.tells(ctx, t, "Sunday: market day", "")
+
+			browser.Visit(ctx, t, site.URL+"/shown/prompt")
+			browser.has(ctx, t, "belfry-subscribe >>> .card")
+			browser.judged(ctx, t, "the soft prompt, "+look)
+			hang(t, "prompt-"+look+".png", shoot(400, 350))
+
+			var all []image.Image
+			for _, name := range states {
+				browser.Visit(ctx, t, site.URL+"/shown/"+name)
+				browser.reach(ctx, t, name, false)
+				browser.judged(ctx, t, name+", "+look)
+				all = append(all, shoot(400, 270))
+			}
+			hang(t, "states-"+look+".png", sheet(all, 2))
+
+			browser.Visit(ctx, t, site.URL+"/shown/bells")
+			browser.has(ctx, t, "belfry-inbox[unread='0'] >>> li:nth-child(2)")
+			site.tells(ctx, t, "The library closes at five", "On account of the storm.")
+			browser.has(ctx, t, "belfry-inbox[unread='1']")
+			browser.Press(ctx, t, "belfry-inbox >>> #open")
+			browser.judged(ctx, t, "the inbox, "+look)
+			hang(t, "inbox-"+look+".png", shoot(600, 420))
+			hang(t, "inbox-phone-"+look+".png", shoot(390, 560))
+			browser.Press(ctx, t, "belfry-subscribe >>> #open")
+			browser.judged(ctx, t, "the bell, "+look)
+			hang(t, "bell-"+look+".png", shoot(600, 420))
+
+			browser.Visit(ctx, t, site.URL+"/shown/foreign")
+			browser.Press(ctx, t, "belfry-subscribe >>> #open")
+			browser.judged(ctx, t, "from right to left, "+look)
+			hang(t, "right-to-left-"+look+".png", shoot(600, 400))
+
+			browser.Visit(ctx, t, site.URL+"/")
+			browser.has(ctx, t, "belfry-subscribe[state=on]")
+			browser.Reads(ctx, t, "#transport", streaming)
+			site.tells(ctx, t, "Hello", "The page is open.")
+			hears(ctx, t, browser, "Hello: The page is open.")
+			browser.judged(ctx, t, "the demo page, "+look)
+			hang(t, "demo-phone-"+look+".png", shoot(390, 1180))
+			hang(t, "demo-desktop-"+look+".png", shoot(1280, 1000))
+			browser.Close(ctx, t)
+			site.server.Stop(ctx, t)
+		})
+	}
+}
+
+// tells says something to open pages, with a link.
+func (s *stage) tells(ctx context.Context, t *testing.T, title, body string) {
+	t.Helper()
+	s.server.Ask(ctx, t, new(any), "send", "--channel", "news", "--title", title, "--body", body, "--url", "/news", "--push", "never")
 }
 
 // sheet puts pictures of one size beside and below each other.
@@ -380,20 +510,39 @@ func sheet(all []image.Image, columns int) image.Image {
 	return whole
 }
 
-// hang writes a picture into the folder, if there is one.
-func hang(t *testing.T, folder, name string, picture image.Image) {
+// hang writes a picture into the folder for them, if there is one, in the 256 colours
+// that it has most of: the others are where letters end, and nobody sees them.
+func hang(t *testing.T, name string, picture image.Image) {
 	t.Helper()
+	folder := os.Getenv("BELFRY_SCREENSHOTS")
 	if folder == "" {
 		return
 	}
+	count := map[color.RGBA]int{}
+	size := picture.Bounds()
+	for y := size.Min.Y; y < size.Max.Y; y++ {
+		for x := size.Min.X; x < size.Max.X; x++ {
+			count[color.RGBAModel.Convert(picture.At(x, y)).(color.RGBA)]++
+		}
+	}
+	most := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
+		return cmp.Or(count[b]-count[a], cmp.Compare(fmt.Sprint(a), fmt.Sprint(b)))
+	})
+	var colours color.Palette
+	for _, c := range most[:min(256, len(most))] {
+		colours = append(colours, c)
+	}
+	small := image.NewPaletted(size, colours)
+	draw.Draw(small, size, picture, size.Min, draw.Src)
 	var b bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, picture); err != nil {
-		t.Fatal(err)
+	err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, small)
+	if err == nil {
+		err = os.MkdirAll(folder, 0o755)
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, name), b.Bytes(), 0o644)
 	}
-	if err := os.WriteFile(filepath.Join(folder, name), b.Bytes(), 0o644); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 }
