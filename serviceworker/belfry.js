@@ -50,7 +50,7 @@ const KEEP_DISMISSED = 30 * 24 * 60 * MINUTE; // that a question waved away is r
  * A message as an open page hears it. What the operator wrote is data: put it on a page by textContent.
  *
  * @typedef {{ id: string, channels: string[], time: string, cursor: string,
- *   message: { title: string, body?: string, url?: string, [member: string]: unknown } }} LiveEvent
+ *   message: { title: string, body?: string, url?: string, lang?: string, variants?: Record<string, object>, [member: string]: unknown } }} LiveEvent
  */
 
 /**
@@ -127,6 +127,31 @@ export class BelfryError extends Error {
  */
 export function connect({ server = home(), worker = '/sw.js', scope, userToken } = {}) {
   return new Belfry(server, worker, scope, userToken);
+}
+
+/**
+ * A live message as it reads in a language, which is the browser's unless the page has another: with the variant that a
+ * push would have, found by lookup (RFC 4647 §3.4), or as it is.
+ *
+ * @param {LiveEvent['message']} message
+ * @param {string} [language] its tag
+ * @returns {LiveEvent['message']}
+ */
+export function worded(message, language = navigator.language) {
+  const { variants = {}, lang = '' } = message;
+  for (let wanted = language.toLowerCase(); wanted && wanted !== lang.toLowerCase(); wanted = broader(wanted)) {
+    const tag = Object.keys(variants).find((tag) => tag.toLowerCase() === wanted);
+    if (tag) return { ...message, ...variants[tag], lang: tag };
+  }
+  return message;
+}
+
+/**
+ * @param {string} tag
+ * @returns {string} it without its last subtag, nor the single letter before that
+ */
+function broader(tag) {
+  return tag.replace(/(-[^-])?-[^-]*$|^[^-]+$/, '');
 }
 
 /** @returns {string} */
@@ -293,6 +318,7 @@ export class Belfry extends EventTarget {
   /** Has whoever listens, in whichever tab, ask again who is signed in: only one tab has the connection. */
   #askAnew() {
     if (!this.#userToken) return;
+    this.#last = ''; // what a page shows may be another's now, also where nothing of the registration changes: it is told
     this.#tabs?.then((tabs) => tabs.askAnew());
     if (!globalThis.BroadcastChannel) return;
     const bus = new BroadcastChannel(`belfry.live ${this.#server}`);

@@ -1,7 +1,8 @@
 // What the page kit does in a browser: asks, registers, heals, leaves.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { BelfryError, connect } from './belfry.js';
+import { BelfryError, connect, worded } from './belfry.js';
 import { Browser } from './doubles/browser.js';
 import { elapsed, settled, stopClock } from './doubles/clock.js';
 import { newKey } from './doubles/server.js';
@@ -975,4 +976,18 @@ test('worker and scope are the site\'s own, wherever the page is', async (t) => 
   const other = new Browser(t);
   await elapsed(t, (await page(t, { worker: '/push/sw.js', scope: '/' })).subscribe());
   assert.deepEqual([browser.registrations[0].scope, other.registrations[0].scope], ['https://app.example/push/', 'https://app.example/']);
+});
+
+// A page would else say in one language what the push to the same person said in another.
+test('a message is worded for a language as the server words it for a push', () => {
+  const table = JSON.parse(readFileSync(new URL('../testdata/lookup.json', import.meta.url), 'utf8'));
+  assert.ok(table.length > 0);
+  for (const { message, finds } of table) {
+    for (const [locale, tag] of Object.entries(finds)) {
+      assert.equal(worded(message, locale).lang, tag || message.lang, `for ${locale}`);
+    }
+  }
+  const message = { title: 'Sale', body: 'Today', url: '/sale', variants: { de: { title: 'Ausverkauf', url: '/de' } } };
+  assert.deepEqual(worded(message, 'de-AT'), { ...message, title: 'Ausverkauf', url: '/de', lang: 'de' });
+  assert.equal(worded(message, 'fr'), message);
 });

@@ -8,7 +8,7 @@
 //
 // All of a page share one handle of belfry.js, which does the work; here is what is
 // seen of it. There is no style or script inline, so a strict policy holds (BR-34).
-import { BelfryError, connect } from './belfry.js';
+import { BelfryError, connect, worded } from './belfry.js';
 
 const KEEP_DECLINED = 30 * 24 * 3600_000; // that somebody said "not now" (BR-05)
 const SERVER_LIMIT = 10_000; // for the answer with the last messages
@@ -544,7 +544,8 @@ export class BelfryInbox extends Placed {
    *
    * @param {LiveEvent} event
    */
-  #line({ id, time, message: { title, body = '', url } }) {
+  #line({ id, time, message }) {
+    const { title, body = '', url } = worded(message, this.language || undefined);
     const href = linkTo(url);
     const line = this.#lines.get(id) ?? make('li', { part: 'message' },
       make('p', { class: 'title', dir: 'auto' }, href ? make('a', { href, part: 'link' }, title) : title), make('p', { dir: 'auto' }, body),

@@ -9,6 +9,8 @@ export type LiveEvent = {
         title: string;
         body?: string;
         url?: string;
+        lang?: string;
+        variants?: Record<string, object>;
         [member: string]: unknown;
     };
 };
@@ -73,6 +75,15 @@ export declare function connect({ server, worker, scope, userToken }?: {
     scope?: string;
     userToken?: UserToken;
 }): Belfry;
+/**
+ * A live message as it reads in a language, which is the browser's unless the page has another: with the variant that a
+ * push would have, found by lookup (RFC 4647 §3.4), or as it is.
+ *
+ * @param {LiveEvent['message']} message
+ * @param {string} [language] its tag
+ * @returns {LiveEvent['message']}
+ */
+export declare function worded(message: LiveEvent['message'], language?: string): LiveEvent['message'];
 /**
  * This browser's registration, and its ear. Made by {@link connect}; fires `state` when it
  * has looked, and whenever state, reason, channels or device may have changed.
