@@ -29,6 +29,8 @@ const TRIES = [3_000, 5_000, 7_000];
 const OTHERS = 1_000; // for tries that were still open when one was answered
 const PAUSE = 1_000; // after a try that failed at once
 
+const GIVEN_UP = 410; // stands for a row that the server has no more, as if it said so
+
 const CHECK_EVERY = 6 * 60 * MINUTE; // between two questions to the server, in one tab (BR-10)
 const RENEW_BEFORE = 60 * MINUTE; // before a subscription expires (BR-09)
 const KEEP_DISMISSED = 30 * 24 * 60 * MINUTE; // that a question waved away is remembered (BR-05)
@@ -411,7 +413,7 @@ export class Belfry extends EventTarget {
       this.#user(),
     ]);
     const before = await this.#load();
-    const known = before?.server === this.#server ? before : null;
+    let known = before?.server === this.#server ? before : null;
     for (let again = false; ; again = true) {
       const { subscription, made } = await subscribed(registration.pushManager, config.key, left);
       try {
@@ -420,9 +422,10 @@ export class Belfry extends EventTarget {
         if (before && before.server !== device.server) await leave(before);
         return;
       } catch (err) {
-        // Somebody else's endpoint, says the server: only a new one can be ours.
-        const taken = err instanceof BelfryError && err.status === 409;
-        if (taken && !again) {
+        // Somebody else's endpoint, says the server, or one that it has given up: only a new one can be ours.
+        const status = err instanceof BelfryError ? err.status : 0;
+        if ((status === 409 || status === GIVEN_UP) && !again) {
+          if (status === GIVEN_UP) known = null;
           await end(subscription);
           continue;
         }
@@ -775,6 +778,9 @@ async function announce(server, known, user, subscription, { keyId, receipts }, 
     const answer = await call(server, 'PUT', `/v1/subscriptions/${known.id}`, { secret, user, body, limit: left(SERVER_LIMIT) });
     if (answer.status === 200) return { ...known, ...kept, channels: listed(answer, channels) };
     if (!lost(answer)) throw failure(answer);
+    // Rows go when a push service calls their endpoint gone (WP-60). With the same one again the next message would find
+    // it gone again, and so on for ever, while the page says that all is well.
+    if (kept.hash === known.hash) throw new BelfryError('refused', { status: GIVEN_UP });
   }
   // One private channel from earlier that the token does not open would keep the browser from ever coming back.
   const opened = chosen ? channels : channels.filter((name) => !name.startsWith('private-') || opens(user).includes(name));

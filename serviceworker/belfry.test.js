@@ -573,13 +573,17 @@ for (const [why, break_, want] of /** @type {[string, (browser: Browser) => void
   });
 }
 
-test('a row that the server lost is made anew, with the channels that were chosen', async (t) => {
+// It is gone since its push service said so of the endpoint, which stays gone (WP-60).
+test('a row that the server lost is made anew, with another endpoint and the channels that were chosen', async (t) => {
   const { browser, belfry } = await registered(t, ['news', 'offers']);
+  const { endpoint } = row(browser);
   browser.server.rows.clear();
   await elapsed(t, belfry.reconcile());
   assert.deepEqual(asked(browser), ['GET /v1/config', 'PUT /v1/subscriptions/device1', 'POST /v1/subscriptions']);
   assert.deepEqual([belfry.state, belfry.device, belfry.channels], ['on', 'device2', ['news', 'offers']]);
   assert.equal(browser.database.read('device').secret, 'secret-2');
+  assert.notEqual(row(browser).endpoint, endpoint);
+  assert.deepEqual([row(browser).endpoint, browser.asked], [browser.manager.subscription?.endpoint, 0]);
 });
 
 test('a server that lost this device but knows its endpoint gets a new one', async (t) => {
