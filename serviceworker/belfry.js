@@ -181,7 +181,8 @@ export class Belfry extends EventTarget {
   /** @type {Promise<unknown>} */ #turn = Promise.resolve();
   /** @type {Promise<Tabs> | null} */ #tabs = null;
   /** All pages of this origin that have the kit. @type {BroadcastChannel | null} */ #pages = null;
-  #last = '';
+  #last = ''; // what was told by state
+  #broken = ''; // the device that could not be repaired
 
   /**
    * @param {string} server
@@ -365,9 +366,12 @@ export class Belfry extends EventTarget {
     const wall = obstacle();
     if (wall) return this.#become(wall);
     const device = await this.#load();
+    const now = JSON.stringify(device);
     if (Notification.permission !== 'granted') return this.#become((await dismissedLately()) ? 'dismissed' : 'off');
     if (!device) return this.#become('off');
 
+    // A look mends nothing: what could not be repaired stays so until somebody else has done it.
+    if (ask === 'never' && this.#state === 'stale' && now === this.#broken) return 'stale';
     try {
       if (await this.#isWhole(device)) {
         this.#become('on'); // for now: the server may take its time
@@ -381,6 +385,7 @@ export class Belfry extends EventTarget {
       const away = err instanceof BelfryError && ['unreachable', 'busy', 'user-token'].includes(err.code);
       // A server or a site that is away for a while is no reason to alarm a person whose registration looks whole.
       if (away && (await this.#isWhole(device))) return this.#become('on');
+      this.#broken = now;
       return this.#become('stale', err instanceof BelfryError ? `${err.message} ${err.hint}` : String(err));
     }
   }
@@ -484,7 +489,8 @@ export class Belfry extends EventTarget {
     url.search = url.search.slice(1).split('&').filter((part) => !/^belfry(=|$)/.test(part)).join('&');
     history.replaceState(history.state, '', url.href);
     const { id: device, secret } = (await this.#proof()) ?? {};
-    await tell(this.#server, { device, secret, link });
+    // The row may be gone; somebody came all the same.
+    if ((await tell(this.#server, { device, secret, link })) === 401) await tell(this.#server, { link });
   }
 
   /** @returns {Promise<PushSubscription | null>} */
@@ -803,7 +809,7 @@ function lost(answer) {
  * @param {string | null} token
  * @returns {unknown[]} the private channels that it opens, as it says itself
  */
-function opens(token) {
+export function opens(token) {
   try {
     const { channels } = JSON.parse(new TextDecoder().decode(octets((token ?? '').split('.')[1])));
     return Array.isArray(channels) ? channels : [];

@@ -659,6 +659,21 @@ test('a repair that the server refuses is stale, and leaves the browser ready fo
   assert.deepEqual([browser.manager.subscription === null, browser.database.read('device').id], [false, 'device1']);
 });
 
+// It would tell somebody that they are rung whom the server does not know.
+test('what could not be repaired stays stale until it is, whoever looks at the page', async (t) => {
+  const { browser, belfry } = await registered(t);
+  browser.server.answer('PUT', 500);
+  await elapsed(t, belfry.reconcile());
+  assert.equal(belfry.state, 'stale');
+  browser.globals.document.dispatchEvent(new Event('visibilitychange'));
+  await elapsed(t, settled());
+  assert.equal(belfry.state, 'stale');
+  const other = await page(t);
+  await elapsed(t, other.reconcile());
+  await settled();
+  assert.equal(other.state, 'on');
+});
+
 test('a site that moved its server is registered there, and not at the old one any more', async (t) => {
   const { browser } = await registered(t);
   const belfry = await page(t, { server: 'https://new.example/push/' });

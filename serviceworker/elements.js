@@ -8,7 +8,7 @@
 //
 // All of a page share one handle of belfry.js, which does the work; here is what is
 // seen of it. There is no style or script inline, so a strict policy holds (BR-34).
-import { BelfryError, connect, worded } from './belfry.js';
+import { BelfryError, connect, opens, worded } from './belfry.js';
 
 const KEEP_DECLINED = 30 * 24 * 3600_000; // that somebody said "not now" (BR-05)
 const SERVER_LIMIT = 10_000; // for the answer with the last messages
@@ -19,7 +19,7 @@ const MOST = 50; // that the server gives
 const ENGLISH = {
   title: 'Notifications',
   question: 'Shall we notify you?',
-  promise: 'Your browser will ask you once more. You can stop at any time.',
+  promise: 'Your browser will ask once more. You can stop any time.',
   choice: 'Notify me about',
   subscribe: 'Notify me',
   again: 'Try again',
@@ -461,7 +461,12 @@ export class BelfryInbox extends Placed {
     }, { onReset: load }));
     belfry.addEventListener('transport', (event) => hears(/** @type {CustomEvent} */ (event).detail.transport !== ''), { signal });
     // Somebody may have signed in or out: what was for the one before is not for the next.
-    belfry.addEventListener('state', () => { if (common?.options.userToken) load(); }, { signal });
+    belfry.addEventListener('state', () => {
+      if (!common?.options.userToken) return;
+      this.#events = new Map();
+      this.#list.replaceChildren();
+      load();
+    }, { signal });
     addEventListener('storage', ({ key, newValue }) => { if (key === this.#key) this.#see(newValue ?? ''); }, { signal });
     document.addEventListener('visibilitychange', () => this.render(), { signal });
     load();
@@ -477,8 +482,8 @@ export class BelfryInbox extends Placed {
     let events = [];
     try {
       const { server = home(), userToken } = common?.options ?? {};
-      const token = await userToken?.();
-      const channels = this.channels.filter((name) => token || !name.startsWith('private-'));
+      const token = await Promise.race([userToken?.(), new Promise((_, late) => setTimeout(late, SERVER_LIMIT))]);
+      const channels = this.channels.filter((name) => !name.startsWith('private-') || opens(token).includes(name));
       const query = new URLSearchParams([...channels.map((name) => ['channel', name]), ['last', String(this.#max)]]);
       const answer = await fetch(`${new URL(server, document.baseURI).href.replace(/\/+$/, '')}/v1/poll?${query}`, { credentials: 'omit', cache: 'no-store',
         headers: token ? { Authorization: `Bearer ${token}` } : {}, signal: AbortSignal.timeout(SERVER_LIMIT) });
@@ -514,7 +519,7 @@ export class BelfryInbox extends Placed {
   get #max() { return Math.min(MOST, Math.max(1, Number(this.getAttribute('max')) || USUAL)); }
 
   /** From the newest on, as many as there is room for. @returns {LiveEvent[]} */
-  get #sorted() { return [...this.#events.values()].sort((a, b) => (a.time < b.time ? 1 : -1)).slice(0, this.#max); }
+  get #sorted() { return [...this.#events.values()].sort((a, b) => (a.time + a.id < b.time + b.id ? 1 : -1)).slice(0, this.#max); }
 
   open(focus = true) {
     this.#before = this.#read;

@@ -253,3 +253,29 @@ test('when somebody has signed out, what was for them is gone', async (t) => {
   assert.deepEqual(first.lines().map((/** @type {any} */ line) => line.children[0].textContent), ['Title 1']);
   assert.equal(home.tower.polls.at(-1)?.search, '?channel=news&last=20', 'a private channel is not asked for without a token');
 });
+
+for (const status of [403, 503]) {
+  test(`when somebody else has signed in, what was for the one before is gone, also where the server answers ${status}`, async (t) => {
+    const home = new Household();
+    let user = 'ann';
+    const token = () => `e.${btoa(JSON.stringify({ channels: [`private-${user}`] }))}.s`;
+    const { first, kit } = await page(t, { home, setUp: ({ shared }) => { shared({ server: 'https://ring.example', userToken: token }); },
+      last: () => (user === 'ann' ? [event('1', {}, ['private-ann'])] : status) }, { is: 'inbox', channels: 'news private-ann' });
+    assert.equal(first.lines().length, 1);
+    user = 'bob';
+    await kit.shared().reconcile();
+    await quiet();
+    assert.equal(first.lines().length, 0);
+    assert.equal(home.tower.polls.at(-1)?.search, '?channel=news&last=20', 'what the token does not open is not asked for');
+  });
+}
+
+test('two messages of one moment keep their order', async (t) => {
+  const time = '2030-01-01T00:00:00.000Z';
+  const { first } = await page(t, { last: [event('1', {}), event('2', {})].map((one) => ({ ...one, time })) }, { is: 'inbox', channels: 'news' });
+  const titles = () => first.lines().map((/** @type {any} */ line) => line.children[0].textContent);
+  const before = titles();
+  first.element.render();
+  first.element.render();
+  assert.deepEqual(titles(), before);
+});

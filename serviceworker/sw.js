@@ -25,6 +25,7 @@
 
   // Receipts come after what a person sees. What is not told in time goes with the next occasion.
   const PUSH_LIMIT = 4900; // ms for a push with all that follows (BR-22)
+  const ASK_LIMIT = 100; // ms to ask the browser to be woken
   const SPREAD = 3000; // ms at most before we tell that a message was shown: a broadcast shows it on all browsers at once
   const TELL_LIMIT = 5000; // ms to tell of a click
   const MOST_RECEIPTS = 200; // that wait, and
@@ -270,6 +271,8 @@
   /**
    * Where a click may lead: a page of this very site. Payloads may be older than
    * the server's own check, so anything else becomes the site's root (SEC-31).
+   * What says which message it is of is for browsers that tell no worker of a
+   * click; here it would keep us from finding the page that is open already.
    *
    * @param {ServiceWorkerGlobalScope} scope
    * @param {unknown} raw
@@ -281,6 +284,7 @@
       const url = new URL(text(raw), root);
       // blob: URLs have our origin too, hence the protocol.
       const ours = url.origin === scope.location.origin && url.protocol === scope.location.protocol;
+      url.search = url.search.slice(1).split('&').filter((part) => !/^belfry(=|$)/.test(part)).join('&');
       return ours && !url.username && !url.password ? url.href : root;
     } catch {
       return root;
@@ -363,17 +367,16 @@
   async function note(scope, kind, { data }, { action = '', delay = 0, limit = TELL_LIMIT } = {}) {
     const mark = object(object(data).belfry);
     const message = text(mark.id);
-    const button = Object.hasOwn(object(mark.actions), action) && { action };
+    // The server takes no other name, and with it would refuse all that is told beside.
+    const button = Object.hasOwn(object(mark.actions), action) && /^[\w.-]{1,64}$/.test(action) && { action };
     const work = async () => {
       const device = /** @type {Device | undefined} */ (await load(scope.indexedDB, 'device'));
-      const kinds = device?.receipts ?? [];
-      if (kinds.length === 0) return true;
+      // What waits is told with what is wanted, or by the next page.
+      if (!message || !device?.receipts?.includes(kind)) return true;
       const receipt = { message, kind, ...button, at: new Date().toISOString() };
       const oldest = Date.now() - KEEP_RECEIPTS;
-      if (message && kinds.includes(kind)) {
-        await change(scope.indexedDB, 'receipts', (list) =>
-          [...(Array.isArray(list) ? list : []), receipt].filter(({ at }) => Date.parse(at) > oldest).slice(-MOST_RECEIPTS));
-      }
+      await change(scope.indexedDB, 'receipts', (list) =>
+        [...(Array.isArray(list) ? list : []), receipt].filter(({ at }) => Date.parse(at) > oldest).slice(-MOST_RECEIPTS));
       await new Promise((resolve) => { setTimeout(resolve, delay); });
       return tellAll(scope);
     };
@@ -389,7 +392,7 @@
    * @returns {Promise<void>}
    */
   async function orLater(scope, tag, work) {
-    if (!(await work)) await /** @type {any} */ (scope.registration).sync?.register(tag).catch(() => {});
+    if (!(await work)) await within(ASK_LIMIT, /** @type {any} */ (scope.registration).sync?.register(tag).catch(() => {}), undefined);
   }
 
   /**

@@ -370,6 +370,15 @@ for (const raw of ['https://evil.example/', '//evil.example', '\\\\evil.example\
   });
 }
 
+// Else the page that is open already, which has taken it off its address, would not be found.
+test('a click leads to the page itself, without what says which message it is of', async () => {
+  for (const [from, to] of [['chat?belfry=m1.sig', 'chat'], ['chat?a=%20&belfry=m1.sig&b#x', 'chat?a=%20&b#x'], ['chat?belfryx=1', 'chat?belfryx=1']]) {
+    const worker = new Worker();
+    await worker.click({ data: { belfry: { navigate: root + from } } });
+    assert.deepEqual(worker.opened, [root + to]);
+  }
+});
+
 test('of 10,000 fuzzed URLs every one that a click opens is of this site (SEC-31)', async () => {
   const random = new Random(31);
   const parts = ['https:', 'http:', 'javascript:', 'blob:', 'data:', '/', '//', '\\', '@', ':', '#', '?', '.', '..', '%2f', '\t', '\n', ' ', '\u0000',
@@ -512,6 +521,15 @@ test('tells that a message was shown, within seconds at random, as the device th
     assert.equal(worker.database.read('receipts'), undefined);
   }
   assert.deepEqual([...delays], [0, 2, 3]);
+});
+
+// On Apple's devices that would be seconds of each push, for nothing.
+test('waits for nothing where nobody asked whether a message was shown', async (t) => {
+  stopClock(t);
+  const { server, worker } = await registered({ receipts: ['clicked'] });
+  worker.scope.Math = { random: () => 0.999 };
+  assert.ok(await elapsed(t, worker.push(withId('m1'))) < 1000);
+  assert.deepEqual(server.receipts, []);
 });
 
 test('the call brings no cookies, outlives the worker and follows nobody elsewhere', async () => {

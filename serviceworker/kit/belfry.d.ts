@@ -167,6 +167,11 @@ export type Tabs = {
     join: (channels: string[], onMessage: (event: LiveEvent) => void, onReset?: (reset: LiveReset) => void) => () => void;
     askAnew: () => void;
 };
+/**
+ * @param {string | null} token
+ * @returns {unknown[]} the private channels that it opens, as it says itself
+ */
+export declare function opens(token: string | null): unknown[];
 export type Device = {
     id: string;
     secret: string;
