@@ -19,7 +19,7 @@ const MOST = 50; // that the server gives
 const ENGLISH = {
   title: 'Notifications',
   question: 'Shall we notify you?',
-  promise: 'Your browser will ask once more. You can stop any time.',
+  promise: 'Your browser will ask you once more. You can stop at any time.',
   choice: 'Notify me about',
   subscribe: 'Notify me',
   again: 'Try again',
@@ -463,8 +463,8 @@ export class BelfryInbox extends Placed {
     // Somebody may have signed in or out: what was for the one before is not for the next.
     belfry.addEventListener('state', () => {
       if (!common?.options.userToken) return;
-      this.#events = new Map();
       this.#list.replaceChildren();
+      this.#events = new Map();
       load();
     }, { signal });
     addEventListener('storage', ({ key, newValue }) => { if (key === this.#key) this.#see(newValue ?? ''); }, { signal });
@@ -482,7 +482,7 @@ export class BelfryInbox extends Placed {
     let events = [];
     try {
       const { server = home(), userToken } = common?.options ?? {};
-      const token = await Promise.race([userToken?.(), new Promise((_, late) => setTimeout(late, SERVER_LIMIT))]);
+      const token = await Promise.race([userToken?.(), new Promise((_, no) => setTimeout(no, SERVER_LIMIT))]);
       const channels = this.channels.filter((name) => !name.startsWith('private-') || opens(token).includes(name));
       const query = new URLSearchParams([...channels.map((name) => ['channel', name]), ['last', String(this.#max)]]);
       const answer = await fetch(`${new URL(server, document.baseURI).href.replace(/\/+$/, '')}/v1/poll?${query}`, { credentials: 'omit', cache: 'no-store',
