@@ -21,7 +21,8 @@ const (
 	commitEvery = 5 * time.Second
 	// commitAt is how many are written without waiting for that.
 	commitAt = 4096
-	// maxWaiting bounds what may wait while a commit takes long or fails: some 3 MiB.
+	// maxWaiting bounds what may wait while a commit takes long or fails: some 3 MiB,
+	// beside as much that is being written.
 	maxWaiting = 4 * commitAt
 )
 
