@@ -39,10 +39,12 @@ const fewest = 1000
 // A row that names no VAPID key has the one that its endpoint had, since that
 // belongs to one key for life, or key where it is new.
 //
-// All share one transaction, since the pages of an index that many rows change
-// are written once. But as soon as a visitor waits, those that are in are
-// written, and the rest is left for the next one.
+// All share one transaction, since the pages that many rows change are written
+// once. But as soon as a visitor waits, those that are in are written, and the
+// rest is left for the next one. After the last batch belongs Index.
 func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key string) (done Imported, err error) {
+	s.importing.Lock()
+	defer s.importing.Unlock()
 	for at := 0; at < len(batch); {
 		if err := ctx.Err(); err != nil {
 			return done, err
@@ -50,8 +52,9 @@ func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key str
 		var part Imported
 		next := at
 		err := s.db.Update(func(tx *bbolt.Tx) error {
-			t := openTables(tx)
+			t := s.tables(tx)
 			t.hold()
+			t.defers = true
 			for next < len(batch) && (next-at < fewest || s.waiting.Load() == 0) {
 				if err := s.importInto(&part, t, next, batch[next], key); err != nil {
 					return err
@@ -66,7 +69,10 @@ func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key str
 		at = next
 		done.add(part)
 	}
-	return done, nil
+	if s.tail.Load().size() < maxTail {
+		return done, nil
+	}
+	return done, wrap("import", s.index(ctx))
 }
 
 func (i *Imported) add(part Imported) {

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/belfry-push/belfry"
-	"github.com/belfry-push/belfry/internal/boltfile"
 	"go.etcd.io/bbolt"
 )
 
@@ -14,15 +13,7 @@ import (
 // to write. A visitor who does is let in long before its end: to somebody who
 // clicked "allow", a tenth of a second is long.
 func TestImportMakesWay(t *testing.T) {
-	file, err := boltfile.Open(filepath.Join(t.TempDir(), "belfry.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { file.Close() })
-	s, err := New(file, Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	file, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
 	commits := func() (n int) {
 		file.View(func(tx *bbolt.Tx) error { n = tx.ID(); return nil })
 		return n

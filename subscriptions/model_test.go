@@ -315,6 +315,9 @@ func same(a, b belfry.Subscription) bool {
 // compareRebuilt rebuilds and finds every derived bucket as it was.
 func compareRebuilt(t *testing.T, h *house) {
 	t.Helper()
+	if err := h.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	kept := dump(t, h)
 	done, err := h.Rebuild(t.Context())
 	if err != nil || done.Damaged != 0 {

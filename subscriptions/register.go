@@ -211,8 +211,7 @@ func (s *Store) Update(ctx context.Context, id string, c Change) (belfry.Subscri
 			return err
 		}
 		if row.Endpoint != old.Endpoint {
-			hash := row.Endpoint.Hash()
-			if t.byEndpoint.Get(hash[:]) != nil {
+			if _, err := t.byHash(row.Endpoint); !errors.Is(err, belfry.ErrNotFound) {
 				return taken()
 			}
 		}

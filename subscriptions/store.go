@@ -62,6 +62,9 @@ type Store struct {
 	damaged atomic.Uint64
 	waiting atomic.Int64 // visitors in write; an import makes way for them
 	leaving sync.Mutex   // held by who leaves on a full disk
+
+	importing sync.Mutex           // held while rows are added to the tail, and while it is indexed
+	tail      atomic.Pointer[tail] // what an import did not index yet
 }
 
 // New makes the store's buckets in db where they are missing.
@@ -81,7 +84,12 @@ func New(db *boltfile.File, cfg Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	if err := makeTables(db); err != nil {
+	s.tail.Store(newTail())
+	err := makeTables(db)
+	if err == nil {
+		err = s.resume()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("subscriptions: %w", boltfile.Explain(err))
 	}
 	return s, nil
@@ -95,7 +103,12 @@ func (s *Store) read(ctx context.Context, fn func(tables) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return boltfile.View(s.db, func(tx *bbolt.Tx) error { return fn(openTables(tx)) })
+	late := s.tail.Load() // before the transaction: one that is older than the index has the tail of then
+	return boltfile.View(s.db, func(tx *bbolt.Tx) error {
+		t := openTables(tx)
+		t.tail = late
+		return fn(t)
+	})
 }
 
 // write runs fn in a transaction that it shares with everybody who writes at
@@ -115,7 +128,7 @@ func (s *Store) write(ctx context.Context, fn func(tables) error) error {
 	var refused *belfry.Error
 	err := s.db.Batch(func(tx *bbolt.Tx) error {
 		refused = nil
-		err := fn(openTables(tx))
+		err := fn(s.tables(tx))
 		if errors.As(err, &refused) {
 			return nil
 		}
@@ -128,6 +141,13 @@ func (s *Store) write(ctx context.Context, fn func(tables) error) error {
 		return refused
 	}
 	return nil
+}
+
+// tables are openTables, and what is not indexed yet.
+func (s *Store) tables(tx *bbolt.Tx) tables {
+	t := openTables(tx)
+	t.tail = s.tail.Load()
+	return t
 }
 
 // passOver counts a row that cannot be read, and tells the operator.

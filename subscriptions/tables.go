@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 
@@ -18,6 +19,8 @@ import (
 //	subscriptions.by_id, .by_endpoint
 //	    key    public id; SHA-256 of the endpoint, so saving twice is saving once
 //	    value  sequence
+//	    the bucket's own sequence, of .by_endpoint: from which row on some may be missing in it, while
+//	           an import goes on (tail.go); 0 when none is
 //	subscriptions.by_channel, .by_user
 //	    key    channel or user, 0x00, sequence   neither holds a NUL, so one Seek finds the first member
 //	    value  empty
@@ -50,6 +53,11 @@ type tables struct {
 	// full is why no row may be added, asked for with the first of many: nothing
 	// that is written before the commit changes it, and it takes a system call.
 	full error
+
+	// tail is where rows are looked for that are not in byEndpoint yet; defers is
+	// whether new rows go there.
+	tail   *tail
+	defers bool
 }
 
 func openTables(tx *bbolt.Tx) tables {
@@ -100,7 +108,11 @@ func (t tables) find(index *bbolt.Bucket, key []byte) (belfry.Subscription, erro
 
 func (t tables) byHash(e belfry.Endpoint) (belfry.Subscription, error) {
 	hash := e.Hash()
-	return t.find(t.byEndpoint, hash[:])
+	row, err := t.find(t.byEndpoint, hash[:])
+	if errors.Is(err, belfry.ErrNotFound) {
+		return t.late(e, hash)
+	}
+	return row, err
 }
 
 // add gives s the next place in the order and saves it.
@@ -143,12 +155,19 @@ func (t tables) derive(old, now *belfry.Subscription) error {
 	}
 	for _, e := range is {
 		if !slices.ContainsFunc(was, e.same) {
-			if err := e.index.Put([]byte(e.key), e.value); err != nil {
+			if err := t.put(e); err != nil {
 				return err
 			}
 		}
 	}
 	return t.count(tallies(old), tallies(now))
+}
+
+func (t tables) put(e entry) error {
+	if t.defers && e.index == t.byEndpoint {
+		return t.leave(e)
+	}
+	return e.index.Put([]byte(e.key), e.value)
 }
 
 // An entry is one key of a derived bucket.

@@ -3,6 +3,7 @@ package web
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -273,6 +274,8 @@ func (s *Server) importSubscriptions(c *gin.Context) error {
 	}
 	imp := importer{server: s, ctx: c.Request.Context(), refuse: func(r refusal) { say(r) }}
 	err = imp.read(c.Request.Body, defaults)
+	// What is in stays in, also where whoever sent it is gone.
+	err = cmp.Or(err, s.Subscriptions.Index(context.WithoutCancel(c.Request.Context())))
 	sums := importSums{Imported: imp.sum.Created, Updated: imp.sum.Updated, Refused: imp.refused}
 	if err != nil {
 		p := asProblem(err)
