@@ -329,6 +329,11 @@ func TestImportGoesOn(t *testing.T) {
 	if n := must(h.store.Count(t.Context(), belfry.Audience{Channels: []string{"news"}})); n != 2 {
 		t.Errorf("%d rows in the channel that the call named", n)
 	}
+	// Two by id, two by endpoint, three in channels and one by user: without the last
+	// step of an import, endpoints would be left to the next start.
+	if looked := must(h.store.Examine(t.Context())).Looked; looked[1] != (belfry.Looked{What: "index entries", Count: 8}) {
+		t.Errorf("in the end: %v", looked)
+	}
 	for path, status := range map[string]int{"?key=nope": 409, "?channel=Nope": 400, "?user=%00": 400} {
 		if got := h.do(h.socket, "POST", "/api/v1/subscriptions/import"+path, a); got.status != status {
 			t.Errorf("%s: %d %s", path, got.status, got.body)
