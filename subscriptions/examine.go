@@ -26,7 +26,10 @@ var indexNames = [][]byte{idsName, endsName, chansName, usersName}
 // returns what it found until then.
 func (s *Store) Examine(ctx context.Context) (belfry.Checkup, error) {
 	x := newExamination()
-	err := x.walk(ctx, s.db.View)
+	err := x.walk(ctx, func(look func(*bbolt.Tx) error) error {
+		x.tail = s.tail.Load()
+		return s.db.View(look)
+	})
 	return x.checkup(), err
 }
 
@@ -58,6 +61,7 @@ func (s *Store) mend(ctx context.Context) (found bool, err error) {
 	x := newExamination()
 	err = x.walk(ctx, func(look func(*bbolt.Tx) error) error {
 		faults := x.faults
+		x.tail = s.tail.Load()
 		if err := s.db.View(look); err != nil || x.faults == faults {
 			return err
 		}
@@ -70,7 +74,8 @@ func (s *Store) mend(ctx context.Context) (found bool, err error) {
 
 // An examination is what is known so far.
 type examination struct {
-	mends  bool // put right what is found
+	mends  bool  // put right what is found
+	tail   *tail // where rows are that an index may lack; from before the transaction, as in read
 	faults int
 
 	rows, entries, counts int
@@ -122,7 +127,7 @@ func (x *examination) row(tx *bbolt.Tx) boltfile.Visit {
 		}
 		for _, e := range t.entries(&row) {
 			got := e.index.Get([]byte(e.key))
-			if got == nil && e.index == t.byEndpoint && t.isLate(uint64(row.Seq)) {
+			if got == nil && e.index == t.byEndpoint && x.tail.holds(row) {
 				continue
 			}
 			if got == nil || !bytes.Equal(got, e.value) {

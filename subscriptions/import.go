@@ -41,7 +41,7 @@ const fewest = 1000
 //
 // All share one transaction, since the pages that many rows change are written
 // once. But as soon as a visitor waits, those that are in are written, and the
-// rest is left for the next one. After the last batch belongs Index.
+// rest is left for the next one. Index belongs after the last batch.
 func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key string) (done Imported, err error) {
 	s.importing.Lock()
 	defer s.importing.Unlock()
@@ -54,7 +54,7 @@ func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key str
 		err := s.db.Update(func(tx *bbolt.Tx) error {
 			t := s.tables(tx)
 			t.hold()
-			t.defers = true
+			t.defers = len(batch) >= fewest // less is not worth an Index
 			for next < len(batch) && (next-at < fewest || s.waiting.Load() == 0) {
 				if err := s.importInto(&part, t, next, batch[next], key); err != nil {
 					return err

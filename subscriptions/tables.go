@@ -30,7 +30,7 @@ import (
 //	    value  8-byte big-endian number, never zero
 //
 // All but the first are derived: they are written in the same transaction as
-// subscriptions, and can be made anew from it.
+// subscriptions, but for the endpoints of an import, and can be made anew from it.
 var (
 	rowsName  = []byte("subscriptions")
 	idsName   = []byte("subscriptions.by_id")

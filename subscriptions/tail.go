@@ -13,9 +13,9 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// maxTail is how many rows an import brings before they are indexed, 13 MB of
-// memory at most. Of half as many twice the pages are written; and so many are
-// read by New, a third of a second, where an import was killed.
+// maxTail is how many rows an import brings before they are indexed: some 20 MB
+// of memory, and about what New reads where an import was killed. With half as
+// many, twice the pages are written.
 const maxTail = 1 << 17
 
 // A tail is the rows that an import appended and that are not in
@@ -28,7 +28,7 @@ const maxTail = 1 << 17
 // On the disk is only where it begins, as the sequence of the index; from there
 // on all rows may be missing in the index, and New makes the tail anew.
 type tail struct {
-	mu   sync.RWMutex // guards rows, which only a transaction that writes adds to
+	mu   sync.RWMutex // guards rows
 	rows map[[32]byte]uint64
 }
 
@@ -45,6 +45,11 @@ func (l *tail) find(hash [32]byte) (seq uint64, found bool) {
 	defer l.mu.RUnlock()
 	seq, found = l.rows[hash]
 	return seq, found
+}
+
+func (l *tail) holds(row belfry.Subscription) bool {
+	seq, found := l.find(row.Endpoint.Hash())
+	return found && seq == uint64(row.Seq)
 }
 
 func (l *tail) size() int {
@@ -82,12 +87,6 @@ func (t tables) leave(e entry) error {
 	return t.byEndpoint.SetSequence(seq)
 }
 
-// isLate reports whether the row may be missing in the index of endpoints.
-func (t tables) isLate(seq uint64) bool {
-	from := t.byEndpoint.Sequence()
-	return from > 0 && seq >= from
-}
-
 // late reads the row with this endpoint, if it is in the tail.
 func (t tables) late(e belfry.Endpoint, hash [32]byte) (belfry.Subscription, error) {
 	seq, found := t.tail.find(hash)
@@ -95,10 +94,10 @@ func (t tables) late(e belfry.Endpoint, hash [32]byte) (belfry.Subscription, err
 		return belfry.Subscription{}, belfry.ErrNotFound
 	}
 	row, err := t.row(seq)
-	if err == nil && row.Endpoint != e {
+	if err != nil || row.Endpoint != e { // a damaged one is nobody's, and its endpoint free
 		return belfry.Subscription{}, belfry.ErrNotFound
 	}
-	return row, err
+	return row, nil
 }
 
 // Index finishes an import: it brings the index of endpoints up to date. Rows are
@@ -122,6 +121,9 @@ func (s *Store) index(ctx context.Context) error {
 		from := at
 		err := s.db.Update(func(tx *bbolt.Tx) error {
 			t := s.tables(tx)
+			if err := t.room(); err != nil { // what is left is for those who leave
+				return err
+			}
 			for at < len(all) && at-from < maxTail/8 && (at-from < fewest || s.waiting.Load() == 0) {
 				if err := t.index(all[at]); err != nil {
 					return err
@@ -172,7 +174,11 @@ func (s *Store) resume() error {
 	if err != nil {
 		return err
 	}
-	return s.index(context.Background())
+	if err := s.index(context.Background()); !errors.Is(err, belfry.ErrFull) {
+		return err
+	}
+	s.log.Warn("the rows of an import that was cut off are not indexed, for want of room; they are found none the less, and the next import or start indexes them")
+	return nil
 }
 
 var errWhole = errors.New("the index is whole")

@@ -3,7 +3,9 @@ package subscriptions
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/belfry-push/belfry"
@@ -53,14 +55,14 @@ func TestTail(t *testing.T) {
 			err = move(s, "a", "c")
 			_, again := s.Register(t.Context(), belfry.Subscription{Endpoint: at("a")}, nil)
 			return errors.Join(err, again)
-		}, "4 3 2"},
+		}, "1002 3 2"},
 		{"one is imported again", func(s *Store) error {
 			done, err := s.Import(t.Context(), []belfry.Subscription{{Endpoint: at("b")}, {Endpoint: at("c")}}, "")
 			if done.Created != 1 || done.Updated != 1 {
 				return fmt.Errorf("%+v, %w", done, err)
 			}
 			return err
-		}, "2 3 4"},
+		}, "2 3 1002"},
 		{"a transaction is taken back", func(s *Store) error {
 			undone := errors.New("undone")
 			err := s.db.Update(func(tx *bbolt.Tx) error {
@@ -84,7 +86,9 @@ func TestTail(t *testing.T) {
 				if _, err := s.Register(t.Context(), belfry.Subscription{Endpoint: at("before")}, nil); err != nil {
 					t.Fatal(err)
 				}
-				if done, err := s.Import(t.Context(), []belfry.Subscription{{Endpoint: at("a")}, {Endpoint: at("b")}}, ""); done.Created != 2 || err != nil {
+				batch := many("crowd", fewest)
+				batch[0].Endpoint, batch[1].Endpoint = at("a"), at("b")
+				if done, err := s.Import(t.Context(), batch, ""); done.Created != fewest || err != nil {
 					t.Fatal(done, err)
 				}
 				check := func(when string, indexed bool) {
@@ -131,15 +135,15 @@ func TestTailInAnOlderTransaction(t *testing.T) {
 	_, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
 	e := belfry.StoredEndpoint("https://fcm.googleapis.com/a")
 	// The file must have room for what Index writes: bbolt would wait for the reader before it grows.
-	batch := make([]belfry.Subscription, 2000)
-	for i := range batch {
-		batch[i].Endpoint = belfry.StoredEndpoint(fmt.Sprintf("https://fcm.googleapis.com/%d", i))
-	}
-	for _, b := range [][]belfry.Subscription{batch, batch, {{Endpoint: e}}} {
-		if _, err := s.Import(t.Context(), b, ""); err != nil {
+	for n := range 3 {
+		batch := many("crowd", fewest)
+		if n == 2 {
+			batch[0].Endpoint = e
+		}
+		if _, err := s.Import(t.Context(), batch, ""); err != nil {
 			t.Fatal(err)
 		}
-		if len(b) > 1 {
+		if n < 2 {
 			if err := s.Index(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -162,17 +166,95 @@ func TestTailInAnOlderTransaction(t *testing.T) {
 func TestTailIsBounded(t *testing.T) {
 	_, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
 	for n := range maxTail/8192 + 1 {
-		batch := make([]belfry.Subscription, 8192)
-		for i := range batch {
-			batch[i].Endpoint = belfry.StoredEndpoint(fmt.Sprintf("https://fcm.googleapis.com/%d/%d", n, i))
-		}
-		if _, err := s.Import(t.Context(), batch, ""); err != nil {
+		if _, err := s.Import(t.Context(), many(fmt.Sprint(n), 8192), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := s.tail.Load().size(); n != 8192 {
 		t.Errorf("%d rows are not indexed yet, want those of the last batch", n)
 	}
+}
+
+// A disk that is full when an import ends keeps nobody from leaving, and no server
+// from starting; its rows are found, and indexed once there is room (REL-09).
+func TestTailOnAFullDisk(t *testing.T) {
+	file, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
+	file.NoSync = true
+	file.MaxSize = 48 << 20
+	refused := 0
+	for n := 0; refused == 0; n++ {
+		done, err := s.Import(t.Context(), many(fmt.Sprint(n), 4*fewest), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused = len(done.Refused)
+	}
+	s.waiting.Store(1) // in small pieces, which come closest to the end
+	if err := s.Index(t.Context()); !errors.Is(err, belfry.ErrFull) {
+		t.Fatalf("indexed: %v", err)
+	}
+	file.View(func(tx *bbolt.Tx) error {
+		if n := openTables(tx).byEndpoint.Stats().KeyN; n > 0 {
+			t.Errorf("%d rows are indexed with what is held back for those who leave", n)
+		}
+		return nil
+	})
+	s, err := New(file, Config{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatalf("a server does not start: %v", err)
+	}
+	for i := range 300 {
+		row, err := s.ByEndpoint(t.Context(), many("0", i+1)[i].Endpoint)
+		if err == nil {
+			err = s.Remove(t.Context(), row.ID)
+		}
+		if err != nil {
+			t.Fatalf("the %d. cannot leave: %v", i+1, err)
+		}
+	}
+	file.MaxSize = 0
+	if err := s.Index(t.Context()); err != nil || s.tail.Load().size() > 0 {
+		t.Errorf("once there is room: %v", err)
+	}
+	if found, err := s.Examine(t.Context()); err != nil || len(found.Findings) > 0 {
+		t.Errorf("in the end: %v, %v", found.Findings, err)
+	}
+}
+
+// While an import goes on, doctor still misses what should be indexed, and a
+// damaged row of the import keeps its browser from nothing.
+func TestTailIsNoExcuse(t *testing.T) {
+	file, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
+	imported, visitor := many("crowd", fewest), many("visitor", 1)[0]
+	if _, err := s.Import(t.Context(), imported, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Register(t.Context(), visitor, nil); err != nil {
+		t.Fatal(err)
+	}
+	err := file.Update(func(tx *bbolt.Tx) error {
+		hash := visitor.Endpoint.Hash()
+		return errors.Join(tx.Bucket(endsName).Delete(hash[:]), tx.Bucket(rowsName).Put(seqKey(1), []byte("damaged")))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := s.Examine(t.Context())
+	if missing := "1 of 1001 subscriptions cannot be found through subscriptions.by_endpoint"; err != nil || !slices.ContainsFunc(found.Findings, func(f belfry.Finding) bool { return f.What == missing }) {
+		t.Errorf("doctor finds %v, %v", found.Findings, err)
+	}
+	if _, err := s.Register(t.Context(), imported[0], nil); err != nil {
+		t.Errorf("whose row is damaged cannot register: %v", err)
+	}
+}
+
+// many are so many browsers with the same name.
+func many(name string, n int) []belfry.Subscription {
+	all := make([]belfry.Subscription, n)
+	for i := range all {
+		all[i].Endpoint = belfry.StoredEndpoint(fmt.Sprintf("https://fcm.googleapis.com/%s/%d", name, i))
+	}
+	return all
 }
 
 func opened(t *testing.T, path string) (*boltfile.File, *Store) {

@@ -221,10 +221,8 @@ func lineOf(r belfry.Subscription) line {
 const (
 	// maxLine bounds one line of an import, in octets.
 	maxLine = 16 << 10
-	// importBatch is how many rows share one transaction, and so one fsync. Each
-	// changes some page of the index of endpoints, which are hashes; the more of
-	// them meet on one page, the less is read and written. Twice as many rows
-	// would need 300 MB and not 200, and save little more.
+	// importBatch is how many rows share one transaction, and so one fsync. With
+	// more the memory that they take grows, and little is saved.
 	importBatch = 8192
 )
 
