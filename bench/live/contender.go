@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -12,7 +14,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -51,12 +52,11 @@ func (c contender) try(ctx context.Context, pages, events int) (r result, err er
 	if err != nil {
 		return r, err
 	}
-	heard := make(chan time.Time, pages)
-	open, err := openPages(url, pages, heard)
-	defer closeAll(open)
+	all, err := gather(url, pages)
 	if err != nil {
 		return r, err
 	}
+	defer all.disperse()
 	time.Sleep(3 * time.Second) // second writes, and what is collected as garbage
 	full, err := memory(cmd.Process.Pid)
 	if err != nil {
@@ -72,82 +72,17 @@ func (c contender) try(ctx context.Context, pages, events int) (r result, err er
 		if err := c.publish(ctx, url); err != nil {
 			return r, err
 		}
-		for range pages {
-			select {
-			case at := <-heard:
-				r.late = append(r.late, at.Sub(began))
-			case <-time.After(30 * time.Second):
-				return r, errMissed
-			}
+		heard, err := all.hear()
+		if err != nil {
+			return r, err
+		}
+		for _, at := range heard {
+			r.late = append(r.late, at.Sub(began))
 		}
 	}
 	after, err := cpu(cmd.Process.Pid)
 	r.cpu = (after - before).Seconds() * 1e6 / float64(pages*events)
 	return r, err
-}
-
-// openPages opens pages that tell when they hear a message.
-func openPages(url string, n int, heard chan<- time.Time) (open []net.Conn, err error) {
-	host := strings.TrimPrefix(url, "http://")
-	var mu sync.Mutex // guards open and err
-	var all sync.WaitGroup
-	for range 16 {
-		all.Go(func() {
-			for range n / 16 {
-				c, e := openPage(host, heard)
-				mu.Lock()
-				if e != nil {
-					err = e
-				} else {
-					open = append(open, c)
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	for len(open) < n && err == nil {
-		c, e := openPage(host, heard)
-		open, err = append(open, c), e
-	}
-	return open, err
-}
-
-func openPage(host string, heard chan<- time.Time) (net.Conn, error) {
-	c, err := net.Dial("tcp", host)
-	if err != nil {
-		return nil, err
-	}
-	fmt.Fprintf(c, "GET /v1/events?channel=news HTTP/1.1\r\nHost: %s\r\n\r\n", host)
-	in := bufio.NewReaderSize(c, 1024)
-	for {
-		line, err := in.ReadSlice('\n')
-		if err != nil {
-			c.Close()
-			return nil, fmt.Errorf("a page got no hello: %w", err)
-		}
-		if bytes.HasPrefix(line, []byte("event: hello")) {
-			break
-		}
-	}
-	go func() {
-		for {
-			line, err := in.ReadSlice('\n')
-			if err != nil {
-				return
-			}
-			if bytes.HasPrefix(line, []byte(`data: {"id"`)) {
-				heard <- time.Now()
-			}
-		}
-	}()
-	return c, nil
-}
-
-func closeAll(open []net.Conn) {
-	for _, c := range open {
-		c.Close()
-	}
 }
 
 // publisher publishes by an operator's call on the socket.

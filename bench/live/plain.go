@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -49,6 +51,11 @@ func servePlain(ctx context.Context) error {
 			page <- frame
 		}
 	})
+	return serve(ctx, mux)
+}
+
+// serve answers on a port of its own until ctx ends, and says where.
+func serve(ctx context.Context, mux http.Handler) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
