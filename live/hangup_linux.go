@@ -79,12 +79,10 @@ func (h *hangups) watch(c *conn) {
 	c.kept.key = h.last
 	h.conns[c.kept.key] = c
 	h.mu.Unlock()
-	c.kept.raw.Control(func(fd uintptr) {
-		e := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(uint32(c.kept.key)), Pad: int32(uint32(c.kept.key >> 32))}
-		h.raw.Control(func(epoll uintptr) {
-			// One that cannot be watched is noticed by the next ping.
-			_ = syscall.EpollCtl(int(epoll), syscall.EPOLL_CTL_ADD, int(fd), &e)
-		})
+	e := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(uint32(c.kept.key)), Pad: int32(uint32(c.kept.key >> 32))}
+	h.raw.Control(func(epoll uintptr) {
+		// One that cannot be watched is noticed by the next ping.
+		_ = syscall.EpollCtl(int(epoll), syscall.EPOLL_CTL_ADD, c.kept.fd, &e)
 	})
 }
 

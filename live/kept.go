@@ -2,7 +2,6 @@ package live
 
 import (
 	"net"
-	"syscall"
 	"time"
 )
 
@@ -10,9 +9,9 @@ import (
 // goroutine and its buffers, an idle page costs a kilobyte or two.
 type kept struct {
 	net.Conn
-	raw  syscall.RawConn // nil where the system cannot write without waiting
-	head []byte          // goes out before everything
-	key  uint64          // by which a hang-up is noticed
+	fd   int    // the socket, until the connection is closed
+	head []byte // goes out before everything
+	key  uint64 // by which a hang-up is noticed
 }
 
 // maxUnread bounds what the system holds for a page that does not read, in octets.
@@ -30,8 +29,7 @@ func (k *kept) open() bool {
 	if err != nil || !writesAtOnce {
 		return false
 	}
-	k.raw = raw
-	return true
+	return raw.Control(func(fd uintptr) { k.fd = int(fd) }) == nil
 }
 
 // Write is the Carrier's: it may wait for a page, but not for long.
@@ -44,8 +42,6 @@ func (k *kept) Write(frames ...[]byte) error {
 	if err := k.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
 		return err
 	}
-	if _, err := all.WriteTo(k.Conn); err != nil {
-		return err
-	}
-	return k.SetWriteDeadline(time.Time{}) // one that has passed would stop try
+	_, err := all.WriteTo(k.Conn)
+	return err
 }

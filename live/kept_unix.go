@@ -6,21 +6,17 @@ import "syscall"
 
 const writesAtOnce = true
 
-// try writes as much of b as can leave without waiting.
+// try writes as much of b as can leave without waiting. It asks the system at
+// once: the way through package net took a tenth of an event's CPU time. Whoever
+// calls sees to it that the connection is not closed meanwhile.
 func (k *kept) try(b []byte) (n int, err error) {
-	failed := k.raw.Write(func(fd uintptr) bool {
-		for {
-			n, err = syscall.Write(int(fd), b)
-			if err != syscall.EINTR {
-				return true
-			}
+	for {
+		switch n, err = syscall.Write(k.fd, b); err {
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, nil
+		default:
+			return max(n, 0), err
 		}
-	})
-	if failed != nil {
-		return 0, failed
 	}
-	if err == syscall.EAGAIN {
-		return 0, nil
-	}
-	return max(n, 0), err
 }
