@@ -68,6 +68,7 @@ type Hub struct {
 	draining atomic.Bool
 	stop     chan struct{} // closed when nobody is left
 
+	took                       atomic.Uint64 // connections that were taken over
 	events, acknowledged, slow atomic.Uint64
 	visible                    atomic.Int64
 }
@@ -130,6 +131,7 @@ func NewHub(log *Log, cfg HubConfig) (*Hub, error) {
 		s.at = b.head
 		go s.work()
 	}
+	go h.clear()
 	return h, nil
 }
 
@@ -228,6 +230,7 @@ func (h *Hub) Keep(l Listener, cursor string, f Format, on net.Conn, head []byte
 		return err
 	}
 	h.hangup().watch(c)
+	h.took.Add(1)
 	return nil
 }
 

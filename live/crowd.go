@@ -1,0 +1,45 @@
+package live
+
+import (
+	"runtime/debug"
+	"time"
+)
+
+// A crowd notices when many have come in and the last of them is here.
+type crowd struct {
+	before  uint64 // how many had ever come when it was asked last
+	cleared uint64 // and when it said so last
+}
+
+// isIn reports it once for each crowd, asked every tick. came is how many ever came,
+// held how many are here now. Streams end at maxAge and come back one by one: for
+// these it is every two minutes, as often as the runtime collects garbage anyway.
+func (c *crowd) isIn(came uint64, held int) bool {
+	many := max(1000, uint64(held)/4)
+	follow := came - c.before
+	c.before = came
+	if follow >= many/10 || came-c.cleared < many {
+		return false
+	}
+	c.cleared = came
+	return true
+}
+
+// clear gives back what a crowd has left behind. The goroutine, the buffers and the
+// request of a connection that is taken over are several times what is kept of it;
+// they would stay for good where nothing happens that makes more garbage.
+func (h *Hub) clear() {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	var c crowd
+	for {
+		select {
+		case <-tick.C:
+			if c.isIn(h.took.Load(), h.quota.count()) {
+				debug.FreeOSMemory()
+			}
+		case <-h.stop:
+			return
+		}
+	}
+}
