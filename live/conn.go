@@ -99,8 +99,9 @@ func (c *conn) begin(cursor string, to Carrier) error {
 	}
 	from, gap := b.place(cursor)
 	at := b.cursor(from)
-	first := [][]byte{c.format.control(control{name: "hello", cursor: at, retry: comeBack(), members: hello{Conn: c.id.String(), Cursor: at,
-		Recovered: cursor != "" && gap == "", Earliest: b.cursor(b.floor), Ping: int(pingEvery.Seconds())}})}
+	wait := comeBack()
+	first := [][]byte{c.format.control(control{name: "hello", cursor: at, retry: wait, members: hello{Conn: c.id.String(), Cursor: at,
+		Recovered: cursor != "" && gap == "", Earliest: b.cursor(b.floor), Ping: int(pingEvery.Seconds()), Retry: wait}})}
 	if gap != "" {
 		first = append(first, c.reset(at, newReset(gap, cursor, b)))
 	}

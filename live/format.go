@@ -77,6 +77,7 @@ type hello struct {
 	Recovered bool   `json:"recovered"` // a cursor was given, and everything behind it follows
 	Earliest  string `json:"earliest"`  // the log reaches back to here
 	Ping      int    `json:"ping"`      // seconds between pings, on average
+	Retry     int    `json:"retry"`     // milliseconds: when to come back if the stream is cut off
 }
 
 // reset says that something was missed for good.

@@ -36,8 +36,8 @@ func FuzzFrame(f *testing.F) {
 // What a page is told of the connection is the same in all formats: SSE has
 // fields for the name, the place and the wait.
 func TestControl(t *testing.T) {
-	c := control{name: "hello", cursor: "e.1", retry: 1500, members: hello{Conn: "c", Cursor: "e.1", Earliest: "e.0", Ping: 25}}
-	const members = `"conn":"c","cursor":"e.1","recovered":false,"earliest":"e.0","ping":25}`
+	c := control{name: "hello", cursor: "e.1", retry: 1500, members: hello{Conn: "c", Cursor: "e.1", Earliest: "e.0", Ping: 25, Retry: 1500}}
+	const members = `"conn":"c","cursor":"e.1","recovered":false,"earliest":"e.0","ping":25,"retry":1500}`
 	for f, want := range []string{
 		SSE:     "event: hello\nid: e.1\nretry: 1500\ndata: {" + members + "\n\n",
 		Lines:   `{"event":"hello",` + members + "\n",

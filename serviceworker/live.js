@@ -231,7 +231,7 @@ class Pass {
   }
 }
 
-/** One use of one way. @typedef {{ way: string, hangUp: () => void, begun: boolean, conn: string, ping: number, channels: string[], bound: string | null }} Call bound is whose it is to the server: a device's id, empty for a stranger's, null before that is known */
+/** One use of one way. @typedef {{ way: string, hangUp: () => void, begun: boolean, conn: string, ping: number, retry?: unknown, channels: string[], bound: string | null }} Call bound is whose it is to the server: a device's id, empty for a stranger's, null before that is known */
 
 /**
  * A Line keeps up the connection to the server, by whichever way gets through. It
@@ -480,6 +480,7 @@ class Line {
     if (call.begun) return;
     call.begun = true;
     call.conn = text(hello.conn);
+    call.retry = hello.retry;
     const ping = Number(hello.ping) * SECOND;
     if (ping >= SECOND && ping <= 10 * PING) call.ping = ping;
     if (text(hello.cursor)) this.cursor = text(hello.cursor);
@@ -515,7 +516,7 @@ class Line {
   #ended(call, reason) {
     this.#drop(call);
     const [floor] = this.#calls.values();
-    if (call === this.#call) this.#lose();
+    if (call === this.#call) this.#lose(call.retry);
     else if (floor?.begun && this.#calls.size === 1 && this.#left.length === 0) this.#settle(floor);
     // What worked before will work again: the server is away, and not the way bad.
     else if (this.#proven.has(call.way) && this.#calls.size === 0) this.#lose();
@@ -524,10 +525,10 @@ class Line {
   }
 
   /**
-   * Comes back after a while: all of it left to chance, or browsers that lost a
+   * Comes back after a while, which is left to chance: browsers that lost a
    * server in one moment would be back in one moment.
    *
-   * @param {unknown} [retry] milliseconds, where the server says them
+   * @param {unknown} [retry] milliseconds, where the server says them, or said so before it was gone
    */
   #lose(retry) {
     const usual = Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** this.#tries++);

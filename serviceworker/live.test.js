@@ -354,6 +354,27 @@ test('chance may be short, too', async (t) => {
   assert.equal(tower.streams.length, 2);
 });
 
+// Else all pages of a server that was killed would be back within a second (REL-11).
+for (const way of ['sse', 'fetch', 'websocket']) {
+  test(`a ${way} that is cut off comes back when its hello said`, async (t) => {
+    const home = household(t);
+    home.page().listen('news');
+    await pass(t, 4.5 * SECOND);
+    const stream = home.tower.streams.find((one) => one.way === way);
+    assert.ok(stream);
+    stream.hello({ retry: 7000 });
+    await settled();
+    stream.end();
+    await pass(t, 6.8 * SECOND);
+    assert.equal(home.tower.streams.length, 3);
+    await pass(t, 0.5 * SECOND);
+    assert.deepEqual([home.tower.streams.length, home.tower.last.way], [4, way]);
+    home.tower.last.end();
+    await pass(t, 2.1 * SECOND);
+    assert.ok(home.tower.streams.length > 4, 'who is not let in tries again as before');
+  });
+}
+
 test('a line that is silent for 2.2 pings is dead', async (t) => {
   const { tower } = await streaming(t);
   await pass(t, 50 * SECOND);

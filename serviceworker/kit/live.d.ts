@@ -13,6 +13,7 @@ export type Call = {
     begun: boolean;
     conn: string;
     ping: number;
+    retry?: unknown;
     channels: string[];
     bound: string | null;
 };
