@@ -172,15 +172,8 @@ func Refused(f Format, why error) []byte {
 
 // admit gives a listener a connection of its own, not yet begun.
 func (h *Hub) admit(l Listener, f Format) (*conn, error) {
-	if h.draining.Load() {
-		return nil, ErrDraining
-	}
-	if err := h.quota.take(l.From, l.User); err != nil {
+	if err := h.enter(l); err != nil {
 		return nil, err
-	}
-	if h.draining.Load() { // since we looked: who waits for all to go may not have counted it
-		h.quota.give(l.From, l.User)
-		return nil, ErrDraining
 	}
 	id := newID()
 	c := &conn{id: id, shard: h.shards[id[0]%shards], format: f, groups: l.groups(), from: l.From, user: l.User, until: never, notice: never}
@@ -188,6 +181,30 @@ func (h *Hub) admit(l Listener, f Format) (*conn, error) {
 		c.prove(l.Until)
 	}
 	return c, nil
+}
+
+// enter takes a place.
+func (h *Hub) enter(l Listener) error {
+	if h.draining.Load() {
+		return ErrDraining
+	}
+	if err := h.quota.take(l.From, l.User); err != nil {
+		return err
+	}
+	if h.draining.Load() { // since we looked: who waits for all to go may not have counted it
+		h.quota.give(l.From, l.User)
+		return ErrDraining
+	}
+	return nil
+}
+
+// Hold takes a place for a connection that is open and has yet to say what it
+// hears, until release: one that says nothing counts as well (SEC-46).
+func (h *Hub) Hold(l Listener) (release func(), err error) {
+	if err := h.enter(l); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { h.quota.give(l.From, l.User) }), nil
 }
 
 // Room reports why a listener would not be let in, if it would not.

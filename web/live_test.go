@@ -348,6 +348,35 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
+// A WebSocket has its place before it says a word: else whoever says none could
+// open as many as there are descriptors (SEC-46).
+func TestWebSocketThatSaysNothing(t *testing.T) {
+	h := newHouse(t)
+	h.web.Live = must(live.NewHub(h.events, live.HubConfig{PerAddress: 1}))
+	defer h.web.Live.Close(t.Context())
+	options := &websocket.DialOptions{Subprotocols: []string{"belfry.v1"}}
+	url := "ws" + strings.TrimPrefix(h.public.URL, "http") + "/v1/ws"
+	silent, _, err := websocket.Dial(t.Context(), url, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.CloseNow()
+	if _, resp, err := websocket.Dial(t.Context(), url, options); err == nil || resp == nil || resp.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("another beside it: %v, %v", resp, err)
+	}
+	if err := silent.Write(t.Context(), websocket.MessageText, []byte(`{"channels":["news"]}`)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(t, silent); err != nil || !strings.HasPrefix(got, `{"event":"hello"`) {
+		t.Errorf("it keeps its place with its first word: %s, %v", got, err)
+	}
+	silent.CloseNow()
+	eventually(t, func() bool { return h.web.Live.Stats().Connections == 0 })
+	rude := must(h.socketTo(t, `{"channels":"news"}`, options.Subprotocols, site))
+	read(t, rude)
+	eventually(t, func() bool { return h.web.Live.Stats().Connections == 0 })
+}
+
 // What a WebSocket is refused for is in its close.
 func TestWebSocketRefused(t *testing.T) {
 	h := newHouse(t)

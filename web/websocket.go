@@ -36,12 +36,14 @@ func (s *Server) socket(c *gin.Context) error {
 		return err
 	}
 	l, err := s.listener(c, u, nil)
-	if err == nil {
-		err = s.refusal(c, s.Live.Room(l))
-	}
 	if err != nil {
 		return err
 	}
+	release, err := s.Live.Hold(l)
+	if err != nil {
+		return s.refusal(c, err)
+	}
+	defer release()
 	r := c.Request.Clone(c.Request.Context())
 	r.Header.Del("Origin") // it was looked at, exactly; the library knows patterns only
 	ws, err := websocket.Accept(c.Writer, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}})
@@ -65,6 +67,7 @@ func (s *Server) socket(c *gin.Context) error {
 		ws.Close(websocket.StatusPolicyViolation, asProblem(err).Code)
 		return nil
 	}
+	release() // for the one that it takes now, as who it has proved to be
 	reason, err := s.Live.Stream(ws.CloseRead(context.Background()), l, in.Cursor, live.Objects, &wire{Conn: ws, alive: time.Now()})
 	s.ended(err)
 	ws.Close(closeCode(reason, err), string(reason))
