@@ -25,6 +25,8 @@ type Identity struct {
 	name     string // a token's id; whoever can open the socket is one caller
 	role     role
 	channels []string // with publisher: where it may ring
+
+	still func() error // asks anew whether it may call at all
 }
 
 // Owner is whoever can open the Unix socket: its file mode is the credential.
@@ -40,6 +42,11 @@ func (s *Server) identified(identify func(*http.Request) (Identity, error)) gin.
 			c.Header("WWW-Authenticate", `Bearer realm="belfry"`)
 			s.refuse(c, err)
 			return
+		}
+		r := c.Request
+		who.still = func() error {
+			_, err := identify(r)
+			return err
 		}
 		c.Set(identityKey, who)
 		c.Next()

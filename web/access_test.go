@@ -1,9 +1,11 @@
 package web
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belfry-push/belfry/tokens"
 )
@@ -90,6 +92,24 @@ func TestBearer(t *testing.T) {
 	}
 	if strings.Contains(h.log.String(), token) {
 		t.Error("the log holds the token")
+	}
+}
+
+// Who watches a broadcast does so for as long as their token holds, and no longer,
+// though they call but once (SEC-47).
+func TestRevokedTokenWatchesNoMore(t *testing.T) {
+	h := newHouse(t)
+	token := bearer(h.token(tokens.Publisher, "news"))
+	later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	b := h.do(h.socket, "POST", "/api/v1/broadcasts", `{"message":{"title":"T"},"audience":{"channels":["news"]},"at":"`+later+`"}`)
+	watch := h.listen(h.ops, "GET", b.header.Get("Location")+"/events", "", token)
+	watch.until("event: progress")
+	all := must(h.tokens.List(t.Context()))
+	if got := h.do(h.socket, "DELETE", "/api/v1/tokens/"+all[0].ID, ""); got.status != http.StatusNoContent {
+		t.Fatalf("revoke: %d %s", got.status, got.body)
+	}
+	if _, err := io.ReadAll(watch.Body); err != nil { // it would go on for an hour
+		t.Error(err)
 	}
 }
 

@@ -149,6 +149,10 @@ const writeWithin = 5 * time.Second
 // says nothing for 60 s (REL-26).
 const beat = 15 * time.Second
 
+// rightsEvery is how often it is looked at whether who reads a stream still may: a
+// token that is revoked ends it (SEC-47).
+const rightsEvery = time.Second
+
 // watchBroadcast streams a broadcast's progress over server-sent events, from
 // how it stands to its end.
 func (s *Server) watchBroadcast(c *gin.Context) error {
@@ -167,6 +171,9 @@ func (s *Server) watchBroadcast(c *gin.Context) error {
 		for range events {
 		}
 	}()
+	silence, rights := time.NewTicker(beat), time.NewTicker(rightsEvery)
+	defer silence.Stop()
+	defer rights.Stop()
 	for {
 		var err error
 		select {
@@ -175,11 +182,14 @@ func (s *Server) watchBroadcast(c *gin.Context) error {
 				return nil
 			}
 			err = say(c.Writer, e)
-		case <-time.After(beat):
+			silence.Reset(beat)
+		case <-silence.C:
 			err = say(c.Writer, ":\n\n")
+		case <-rights.C:
+			err = caller(c).still()
 		}
 		if err != nil {
-			return nil // the reader has gone
+			return nil // the reader has gone, or may not read any more
 		}
 	}
 }
