@@ -443,7 +443,7 @@ func (p *pager) next() (due int64, over bool) {
 		if !p.hungry(l) {
 			continue
 		}
-		if due = min(due, l.released()); l.parked > 0 {
+		if due = min(due, l.holdsUntil()); l.parked > 0 {
 			due = min(due, l.due)
 		}
 	}

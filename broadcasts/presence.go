@@ -95,7 +95,7 @@ func (p *pager) hold(a *attempt, wait time.Duration) bool {
 
 // release brings rows back whose time on hold is over and for which there is room.
 func (p *pager) release() (moved bool) {
-	for _, l := range p.released() {
+	for _, l := range p.holdsOver() {
 		for _, h := range p.unhold(l) {
 			p.admit(&attempt{run: p.run, at: h.at, Try: h.try}) // there is room: nobody else admits
 			moved = true
@@ -104,23 +104,23 @@ func (p *pager) release() (moved bool) {
 	return moved
 }
 
-// released returns the lines that have room, and rows whose time on hold is over.
-func (p *pager) released() (list []*line) {
+// holdsOver returns the lines that have room, and rows whose time on hold is over.
+func (p *pager) holdsOver() (list []*line) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.holding == 0 {
 		return nil
 	}
 	for _, l := range p.lines {
-		if l.released() <= p.run.now() && p.hungry(l) {
+		if l.holdsUntil() <= p.run.now() && p.hungry(l) {
 			list = append(list, l)
 		}
 	}
 	return list
 }
 
-// released is when the first row of a line is on hold no more.
-func (l *line) released() int64 {
+// holdsUntil is when the first row of a line is on hold no more.
+func (l *line) holdsUntil() int64 {
 	if len(l.holds) == 0 {
 		return never
 	}
@@ -132,7 +132,7 @@ func (p *pager) unhold(l *line) (over []hold) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, room := p.run.now(), p.room(l)
-	for len(over) < room && l.released() <= now {
+	for len(over) < room && l.holdsUntil() <= now {
 		over, l.holds = append(over, l.holds[0]), l.holds[1:]
 	}
 	p.holding -= len(over)
