@@ -4,14 +4,18 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,6 +113,49 @@ backend belfry
 // slow, and passes nothing on until there is enough of it.
 const holdsBack = `proxy_buffering on; proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_ignore_headers X-Accel-Buffering;`
 
+// usualProxies start, each, and say where the server is behind them.
+func usualProxies(server *Server) map[string]func(t *testing.T) (url string) {
+	nginx := func(location, more string) func(t *testing.T) string {
+		return func(t *testing.T) string {
+			p := NewProxy(t)
+			p.Nginx(t, server, location, more)
+			return p.Origin() + strings.TrimSuffix(location, "/")
+		}
+	}
+	return map[string]func(t *testing.T) string{
+		"nginx":                    nginx("/", ""),
+		"nginx-below-another-path": nginx("/bells/", ""),
+		"nginx-speaking-HTTP-1.1":  nginx("/", "proxy_http_version 1.1;"),
+		"HAProxy": func(t *testing.T) string {
+			p := NewProxy(t)
+			p.HAProxy(t, server)
+			return p.Origin()
+		},
+	}
+}
+
+// listenTo listens as an EventSource does, from a cursor on, at an address that may
+// be a proxy's.
+func listenTo(ctx context.Context, t *testing.T, url, cursor string) (*bufio.Scanner, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/events?channel=news", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept-Encoding", "gzip") // as browsers say; so nothing is unpacked here
+	if cursor != "" {
+		req.Header.Set("Last-Event-ID", cursor)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	if got := resp.Header; resp.StatusCode != http.StatusOK || got.Get("Content-Encoding") != "" || got.Get("Content-Type") != "text/event-stream; charset=utf-8" {
+		return nil, fmt.Errorf("%s %v", resp.Status, got)
+	}
+	return bufio.NewScanner(resp.Body), nil
+}
+
 // What comes through the usual proxies comes at once; one that holds back streams
 // against our word passes on an answer that ends, and so a poll (REL-26).
 func TestProxies(t *testing.T) {
@@ -119,22 +166,6 @@ func TestProxies(t *testing.T) {
 	server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push)
 	patient, stop := context.WithTimeout(ctx, 2*time.Minute) // sooner than all of it
 	defer stop()
-	listen := func(t *testing.T, url string) *bufio.Scanner {
-		req, err := http.NewRequestWithContext(patient, http.MethodGet, url+"/v1/events?channel=news", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Accept-Encoding", "gzip") // as browsers say; so nothing is unpacked here
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { resp.Body.Close() })
-		if got := resp.Header; resp.StatusCode != http.StatusOK || got.Get("Content-Encoding") != "" || got.Get("Content-Type") != "text/event-stream; charset=utf-8" {
-			t.Errorf("%s %v", resp.Status, got)
-		}
-		return bufio.NewScanner(resp.Body)
-	}
 	until := func(t *testing.T, lines *bufio.Scanner, text string) {
 		t.Helper()
 		for lines.Scan() {
@@ -144,19 +175,14 @@ func TestProxies(t *testing.T) {
 		}
 		t.Fatalf("%q does not come: %v", text, lines.Err())
 	}
-	for name, start := range map[string]func(t *testing.T, p *Proxy) (url string){
-		"nginx":                    func(t *testing.T, p *Proxy) string { p.Nginx(t, server, "/", ""); return p.Origin() },
-		"nginx-below-another-path": func(t *testing.T, p *Proxy) string { p.Nginx(t, server, "/bells/", ""); return p.Origin() + "/bells" },
-		"nginx-speaking-HTTP-1.1": func(t *testing.T, p *Proxy) string {
-			p.Nginx(t, server, "/", "proxy_http_version 1.1;")
-			return p.Origin()
-		},
-		"HAProxy": func(t *testing.T, p *Proxy) string { p.HAProxy(t, server); return p.Origin() },
-	} {
+	for name, start := range usualProxies(server) {
 		t.Run(name, func(t *testing.T) {
-			url := start(t, NewProxy(t))
+			url := start(t)
 			began := time.Now()
-			lines := listen(t, url)
+			lines, err := listenTo(patient, t, url, "")
+			if err != nil {
+				t.Fatal(err)
+			}
 			until(t, lines, "event: hello")
 			first := time.Since(began)
 			server.Send(ctx, t, 0, name, "Through it.", "--push", "never")
@@ -196,6 +222,68 @@ func TestProxies(t *testing.T) {
 		t.Logf("REL-26: a poll comes through after %d ms", time.Since(began).Milliseconds())
 	})
 	server.Stop(ctx, t)
+}
+
+var minutes = flag.Int("minutes", 0, "how long pages listen through proxies; make faults asks for 10")
+
+// No proxy takes a stream on which nothing is said for dead, as they do after 50 or
+// 60 s, since it pings. It ends when the server says so, and goes on at the cursor
+// (REL-26). The short form waits for one ping.
+func TestProxiesKeepStreams(t *testing.T) {
+	program := Build(t)
+	lasts := time.Duration(*minutes) * time.Minute
+	ctx, cancel := context.WithTimeout(t.Context(), lasts+3*time.Minute)
+	defer cancel()
+	server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", startPush(t))
+	var all sync.WaitGroup
+	for name, start := range usualProxies(server) {
+		url := start(t)
+		all.Go(func() {
+			pings, byes, err := stay(ctx, t, url, lasts, func() { server.Tell(ctx, name) }, name)
+			if err != nil {
+				t.Errorf("%s: after %d pings and %d goodbyes: %v", name, pings, byes, err)
+				return
+			}
+			t.Logf("REL-26: %s for %s: %d pings, sent away by the server %d times, cut off 0 times", name, lasts, pings, byes)
+		})
+	}
+	all.Wait()
+	server.Stop(ctx, t)
+}
+
+// stay listens for so long, in silence but for pings, has something said at the
+// next of them, and returns once it hears that.
+func stay(ctx context.Context, t *testing.T, url string, lasts time.Duration, say func(), title string) (pings, byes int, err error) {
+	over := time.Now().Add(lasts)
+	lines, err := listenTo(ctx, t, url, "")
+	event, cursor := "", ""
+	for err == nil {
+		if !lines.Scan() {
+			return pings, byes, fmt.Errorf("cut off: %w", cmp.Or(lines.Err(), io.EOF))
+		}
+		field, value, _ := strings.Cut(lines.Text(), ": ")
+		switch {
+		case field == "":
+			event = ""
+		case field == "event":
+			event = value
+		case field == "id":
+			cursor = value
+		case field == "data" && event == "ping":
+			if pings++; !time.Now().Before(over) && say != nil {
+				say()
+				say = nil
+			}
+		case field == "data" && event == "bye" && strings.Contains(value, `"max_age"`):
+			byes++
+			lines, err = listenTo(ctx, t, url, cursor)
+		case field == "data" && (event == "bye" || event == "reset"):
+			return pings, byes, fmt.Errorf("%s: %s", event, value)
+		case field == "data" && strings.Contains(value, `"title":"`+title+`"`):
+			return pings, byes, nil
+		}
+	}
+	return pings, byes, err
 }
 
 // A page behind a proxy that holds back streams hears all the same: the kit finds
