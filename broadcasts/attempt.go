@@ -46,7 +46,7 @@ func (a *attempt) work() {
 		return
 	}
 	a.sleep(time.Duration(a.run.due(a.at, a.Try) - a.run.now()))
-	if a.spared() {
+	if time.Now().Before(a.run.deadline) && a.moved() || a.spared() { // one that moves whenever it is read must have an end
 		return
 	}
 	if a.Tries == 0 && a.run.Rate != nil {
@@ -74,7 +74,7 @@ func (a *attempt) work() {
 			return
 		}
 		a.sleep(wait)
-		if a.spared() {
+		if a.moved() || a.spared() {
 			return
 		}
 	}
@@ -100,15 +100,39 @@ func (a *attempt) find() bool {
 
 // park leaves the row to the journal until its next turn.
 func (a *attempt) park(wait time.Duration) {
+	a.Wait = wait
+	a.next(a.run.now() + int64(wait))
+}
+
+// next leaves the row to the journal until then, in the line of the push service
+// where it is now.
+func (a *attempt) next(then int64) {
 	r, from, try, host := a.run, a.at, a.Try, a.row.Host()
-	try.Wait = wait
-	to := Turn{from.Host, r.now() + int64(wait), from.At}
+	to := Turn{hostID(host), then, from.At}
 	a.handed = true
 	r.engine.committer.note(r, func(time.Time) {
 		r.rows.move(from, to, &try)
 		r.progress.host(host) // which may never take anything: an operator is to see why
+		if try.Suspect != "" {
+			r.progress.line(to.Host).Suspect++
+		}
 	})
 	r.pager.park(to)
+	if to.Host != from.Host {
+		r.pager.wake() // to leave a line gives no word of another
+	}
+}
+
+// moved reports whether the row's browser has moved to another push service, and
+// leaves the row to the journal then. Else it would take room and workers of its
+// former push service from those who are there still, for as long as the other
+// one keeps it waiting (REL-04).
+func (a *attempt) moved() bool {
+	if hostID(a.row.Host()) == a.at.Host {
+		return false
+	}
+	a.park(0)
+	return true
 }
 
 // sleep waits for the next turn, while it makes sense to wait.
@@ -174,6 +198,8 @@ type pass struct {
 // run stops or the message is not worth saying any more.
 func (a *attempt) enter() (p pass, ok bool) {
 	e, l := a.run.engine, a.run.engine.lanes.to(a.row.Host())
+	l.standing.Add(1)
+	defer l.standing.Add(-1)
 	if !a.take(l.places) {
 		return p, false
 	}
@@ -188,6 +214,7 @@ func (a *attempt) enter() (p pass, ok bool) {
 		return p, false
 	}
 	p = pass{l, slowed}
+	l.flying.Add(1)
 	if a.run.stop.Err() != nil { // of two ways that are open, select takes either
 		a.leave(p)
 		return p, false
@@ -239,6 +266,7 @@ func (a *attempt) begin(l *lane) (slowed int, ok bool) {
 }
 
 func (a *attempt) leave(p pass) {
+	p.lane.flying.Add(-1)
 	<-a.run.engine.all
 	<-p.lane.places
 }

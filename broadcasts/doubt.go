@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/belfry-push/belfry"
 )
@@ -98,14 +97,7 @@ func mark(e belfry.Endpoint) string {
 // suspect keeps a row that was called gone for an operator to decide on.
 func (a *attempt) suspect() {
 	a.Suspect = mark(a.row.Endpoint)
-	r, from, try := a.run, a.at, a.Try
-	to := Turn{from.Host, never, from.At}
-	a.handed = true
-	r.engine.committer.note(r, func(time.Time) {
-		r.rows.move(from, to, &try)
-		r.progress.line(from.Host).Suspect++
-	})
-	r.pager.park(to)
+	a.next(never)
 }
 
 // decide settles a suspect row as an operator has decided.

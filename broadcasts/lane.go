@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -125,6 +126,28 @@ func (ls *lanes) look(host string) (state, reason string, limit float64, wait ti
 	return l.look(time.Now())
 }
 
+// A Standing is how it stands with one push service.
+type Standing struct {
+	Host     string  // or "other", of those that have no lane of their own
+	State    string  // open, waiting or paused
+	Pace     float64 // attempts that may begin in a second; +Inf where nothing bounds it
+	InFlight int     // attempts that have no answer yet
+	Waiting  int     // rows in memory that stand in line for an attempt
+}
+
+// Standings says how it stands with each push service that a broadcast is on its
+// way to, or of which there is something to keep in mind, in no order.
+func (e *Engine) Standings() (list []Standing) {
+	e.lanes.mu.Lock()
+	defer e.lanes.mu.Unlock()
+	for _, l := range e.lanes.all {
+		s := Standing{Host: l.host, InFlight: int(l.flying.Load()), Waiting: int(l.standing.Load())}
+		s.State, _, s.Pace, _ = l.look(time.Now())
+		list = append(list, s)
+	}
+	return list
+}
+
 // trouble is what last went wrong at a push service, or nothing where it answers.
 func (ls *lanes) trouble(host string) string {
 	ls.mu.Lock()
@@ -149,6 +172,9 @@ type lane struct {
 	places chan struct{} // held by attempts in flight, and by rows at the gate
 	news   chan struct{} // holds a token when the next may begin sooner than it was told
 	rests  time.Time     // since when no broadcast runs; the lanes' own
+
+	flying   atomic.Int64 // attempts in flight
+	standing atomic.Int64 // rows that wait to begin one
 
 	mu       sync.Mutex // guards what follows
 	until    time.Time  // nothing begins before
