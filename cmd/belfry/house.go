@@ -204,6 +204,7 @@ func (h *house) join(ctx context.Context) (err error) {
 		Live: h.events, Presence: h.live, Pace: h.firstPace, Caller: h.caller, CallbackHosts: h.cfg.CallbackHosts, ClickLink: h.clickLink(), Log: h.log}); err != nil {
 		return err
 	}
+	meter.registry.MustRegister(laneCollector{h.engine, meter, h.cfg.PushHosts})
 	if h.tokens, err = tokens.New(h.file, h.log); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ type meter struct {
 	registry *prometheus.Registry
 	attempts *prometheus.CounterVec
 	commits  *prometheus.CounterVec
+	asked    sync.Map // push services that attempts were made to
 	books
 }
 
@@ -134,8 +136,10 @@ type meteredSender struct {
 }
 
 func (s meteredSender) Send(ctx context.Context, to belfry.Subscription, m belfry.PushMessage) belfry.Outcome {
+	name := s.hosts.Service(to.Host())
+	s.asked.LoadOrStore(name, true)
 	o := s.Sender.Send(ctx, to, m)
-	s.attempts.WithLabelValues(s.hosts.Service(to.Host()), o.Verdict.String()).Inc()
+	s.attempts.WithLabelValues(name, o.Verdict.String()).Inc()
 	return o
 }
 
@@ -182,6 +186,74 @@ func (j meteredJournal) Commit(ctx context.Context, changes []broadcasts.Change,
 		j.book(c.Broadcast)
 	}
 	return nil
+}
+
+// A laneCollector tells how it stands with the push services that broadcasts are
+// on their way to.
+type laneCollector struct {
+	*broadcasts.Engine
+	*meter
+	hosts belfry.PushHosts
+}
+
+var (
+	lanesDesc    = prometheus.NewDesc("belfry_lanes", "Hosts of push services that broadcasts are on their way to, by how it stands with them.", []string{"push_service", "state"}, nil)
+	inFlightDesc = prometheus.NewDesc("belfry_attempts_in_flight", "Requests to push services that have no answer yet.", []string{"push_service"}, nil)
+	queuedDesc   = prometheus.NewDesc("belfry_rows_queued", "Rows in memory that wait until a request to their push service may begin.", []string{"push_service"}, nil)
+	paceDesc     = prometheus.NewDesc("belfry_pace", "Requests that may begin in a second, where that is bounded.", []string{"push_service"}, nil)
+)
+
+func (c laneCollector) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{lanesDesc, inFlightDesc, queuedDesc, paceDesc} {
+		descs <- d
+	}
+}
+
+func (c laneCollector) Collect(to chan<- prometheus.Metric) {
+	tell := func(d *prometheus.Desc, n float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
+	}
+	for name, s := range c.services() {
+		for _, state := range []string{"open", "waiting", "paused"} {
+			tell(lanesDesc, float64(s.states[state]), name, state)
+		}
+		tell(inFlightDesc, float64(s.flying), name)
+		tell(queuedDesc, float64(s.queued), name)
+		if s.pace > 0 && !math.IsInf(s.pace, 1) { // JSON has no number for that
+			tell(paceDesc, s.pace, name)
+		}
+	}
+}
+
+// A service is the sum of all hosts of a push service.
+type service struct {
+	states         map[string]int
+	flying, queued int
+	pace           float64
+}
+
+// services sums up by push service. One that was asked once goes on to be told of:
+// a gauge that vanishes is not seen to have come back to nought. Names are those
+// of our list, so there are only so many.
+func (c laneCollector) services() map[string]*service {
+	all := map[string]*service{}
+	of := func(name string) *service {
+		if all[name] == nil {
+			all[name] = &service{states: map[string]int{}}
+		}
+		return all[name]
+	}
+	for name := range c.asked.Range {
+		of(name.(string))
+	}
+	for _, one := range c.Standings() {
+		s := of(c.hosts.Service(one.Host))
+		s.states[one.State]++
+		s.flying += one.InFlight
+		s.queued += one.Waiting
+		s.pace += one.Pace
+	}
+	return all
 }
 
 // A rowCollector tells how many are registered.

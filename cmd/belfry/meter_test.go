@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -163,4 +164,71 @@ func law(t *testing.T, got map[string]int) {
 	if got["rows_targeted_total"] != got["rows_pending"]+settled {
 		t.Fatalf("%d targets, %d pending and %d settled", got["rows_targeted_total"], got["rows_pending"], settled)
 	}
+}
+
+// A slowpoke takes two seconds for every answer, and asks some to wait.
+type slowpoke struct{ fickle }
+
+func (slowpoke) Send(ctx context.Context, s belfry.Subscription, _ belfry.PushMessage) belfry.Outcome {
+	select {
+	case <-time.After(2 * time.Second):
+	case <-ctx.Done():
+		return belfry.Outcome{Verdict: belfry.Cancelled}
+	}
+	if s.Host() == "fcm.googleapis.com" {
+		return belfry.Outcome{Verdict: belfry.Later, Status: 429, RetryAfter: 20 * time.Second}
+	}
+	return belfry.Outcome{Verdict: belfry.Accepted, Status: 201}
+}
+
+// An operator who looks at a monitor while a broadcast stands still must see at
+// which push service, and once it is over that nothing is on its way any more. A
+// push service with hundreds of hosts is one.
+func TestLanesAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeter()
+		e, err := broadcasts.New(t.Context(), broadcasts.Config{Journal: broadcaststest.NewMemory(func([]belfry.Subscription) error { return nil }),
+			Audience: crowd(600), Sender: meteredSender{slowpoke{}, m, belfry.PushHosts{}}, Origins: []string{"https://www.example.com"}, PerHost: 10,
+			Pace: func(host string) float64 { return map[string]float64{"fcm.googleapis.com": 200}[host] }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close(context.Background())
+		m.registry.MustRegister(laneCollector{e, m, belfry.PushHosts{}})
+		expect := func(when string, want map[string]int) {
+			t.Helper()
+			got := m.counted(t)
+			for name, n := range want {
+				if value, told := got[name]; value != n || !told {
+					t.Errorf("%s %s is %d (told: %t), want %d", when, name, value, told, n)
+				}
+			}
+		}
+		ttl := 60
+		b, _, err := e.Launch(t.Context(), broadcasts.Request{Message: belfry.Message{Title: "T", TTL: &ttl}, Audience: belfry.Audience{All: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		expect("at first", map[string]int{"lanes fcm.googleapis.com open": 1, "lanes fcm.googleapis.com waiting": 0, "pace fcm.googleapis.com": 200,
+			"attempts_in_flight fcm.googleapis.com": 10, "lanes *.notify.windows.com waiting": 0})
+		before := m.counted(t)
+		if _, told := before["pace *.notify.windows.com"]; told || before["lanes *.notify.windows.com open"] < 100 || before["attempts_in_flight *.notify.windows.com"] < 100 {
+			t.Errorf("%v", before)
+		}
+		time.Sleep(10 * time.Second)
+		expect("when it was asked to wait", map[string]int{"lanes fcm.googleapis.com open": 0, "lanes fcm.googleapis.com waiting": 1, "lanes fcm.googleapis.com paused": 0,
+			"attempts_in_flight fcm.googleapis.com": 0, "rows_queued fcm.googleapis.com": 10, "attempts_in_flight *.notify.windows.com": 0})
+		if pace := m.counted(t)["pace fcm.googleapis.com"]; pace >= 200 {
+			t.Errorf("its pace is still %d", pace)
+		}
+		for range e.Watch(t.Context(), b.ID) {
+		}
+		time.Sleep(time.Hour)
+		expect("in the end", map[string]int{"attempts_in_flight fcm.googleapis.com": 0, "rows_queued fcm.googleapis.com": 0, "attempts_in_flight *.notify.windows.com": 0,
+			"rows_queued *.notify.windows.com": 0, "lanes *.notify.windows.com open": 0})
+		if problems, err := testutil.GatherAndLint(m.registry); err != nil || len(problems) > 0 {
+			t.Errorf("Prometheus would not have it so: %v, %v", problems, err)
+		}
+	})
 }
