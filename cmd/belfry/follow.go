@@ -25,7 +25,7 @@ func (a *app) follow(ctx context.Context, cl *client, b web.Broadcast, over func
 		return a.interrupted(ctx, b, err)
 	}
 	defer resp.Body.Close()
-	bar, teller := a.bar(b.Counts.Targets), a.teller()
+	bar, teller := a.bar(), a.teller()
 	defer bar.end()
 	for event, err := range events(resp.Body) {
 		if err != nil {

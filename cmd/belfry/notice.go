@@ -142,20 +142,34 @@ func wrap(text string, width int) (lines []string) {
 	}
 }
 
+// beside is what finds room beside a bar, and what does not. A percentage and a
+// bar that can be seen to move take some 30 columns.
+func beside(parts []string, columns int) (text string, more []string) {
+	n := len(parts)
+	for n > 0 && len(strings.Join(parts[:n], ", ")) > columns-30 {
+		n--
+	}
+	return strings.Join(parts[:n], ", "), parts[n:]
+}
+
 // progressText is what a bar says of a broadcast, the most important first.
-func progressText(b broadcasts.Broadcast) (text string, more []string) {
+func progressText(b broadcasts.Broadcast) (parts []string) {
+	if b.State == broadcasts.Scheduled {
+		return []string{"starts at " + b.Starts.Local().Format(time.RFC3339)}
+	}
 	n := b.Counts
+	parts = append(parts, fmt.Sprintf("%d of %d", n.Targets-n.Pending, n.Targets))
 	if b.State == broadcasts.Paused {
-		more = append(more, "paused")
+		parts = append(parts, "paused")
 	}
 	if n.Failed > 0 {
-		more = append(more, fmt.Sprintf("%d failed", n.Failed))
+		parts = append(parts, fmt.Sprintf("%d failed", n.Failed))
 	}
 	if b.ETA != nil {
-		more = append(more, fmt.Sprintf("%s left", max(time.Until(*b.ETA), 0).Round(time.Second)))
+		parts = append(parts, fmt.Sprintf("%s left", max(time.Until(*b.ETA), 0).Round(time.Second)))
 	}
 	if b.Pace > 0 && b.State == broadcasts.Running {
-		more = append(more, fmt.Sprintf("%.0f/s", b.Pace))
+		parts = append(parts, fmt.Sprintf("%.0f/s", b.Pace))
 	}
-	return fmt.Sprintf("%d of %d", n.Targets-n.Pending, n.Targets), more
+	return parts
 }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/belfry-push/belfry/broadcasts"
 )
@@ -142,13 +143,20 @@ func TestUnderTheBar(t *testing.T) {
 	if got := strings.Join(under(b, []string{"3s left", "9/s"}, 80), "\n"); got != want {
 		t.Errorf("%s", got)
 	}
+}
 
-	var out bytes.Buffer
-	line := bar{to: &out, below: new([]string)}
-	line.under([]string{"a", "b"})
-	line.under([]string{"a", "b"})
-	line.under(nil)
-	if got := out.String(); got != "\n\x1b[Ja\nb\x1b[2A\r\n\x1b[J\x1b[1A\r" {
+// The bar fits, however narrow the terminal, and leaves the last column free.
+func TestBarLine(t *testing.T) {
+	for columns := 12; columns < 220; columns++ {
+		for _, c := range []broadcasts.Counts{{}, {Targets: 1_000_000, Pending: 1_000_000}, {Targets: 1_000_000, Pending: 333_333}, {Targets: 1_000_000}} {
+			text, more := beside(progressText(broadcasts.Broadcast{Progress: broadcasts.Progress{Counts: c}}), columns)
+			line := barLine(c, text, columns)
+			if n := utf8.RuneCountInString(line); n >= columns || text == "" && len(more) == 0 {
+				t.Errorf("%d columns of %d: %q, %q", n, columns, line, more)
+			}
+		}
+	}
+	if got := barLine(broadcasts.Counts{Targets: 120, Pending: 90}, "30 of 120", 40); got != "  25% |█████                | 30 of 120" {
 		t.Errorf("%q", got)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,87 +19,85 @@ func (a *app) onTerminal() bool {
 	return ok && !a.json && term.IsTerminal(int(f.Fd()))
 }
 
-// A bar shows on a terminal how far something is, and nothing anywhere else. It
+// A bar shows on a terminal how far a broadcast is, and nothing anywhere else. It
 // leaves nothing behind.
-type bar struct {
-	*progressbar.ProgressBar
-	to      io.Writer
-	columns func() int
-	below   *[]string // the lines under it
-}
+type bar struct{ terminal *os.File }
 
-func (a *app) newBar(most int64, more ...progressbar.Option) bar {
+func (a *app) bar() bar {
 	if !a.onTerminal() {
 		return bar{}
 	}
-	terminal := int(a.err.(*os.File).Fd())
-	return bar{progressbar.NewOptions64(most, append(more, progressbar.OptionSetWriter(a.err), progressbar.OptionFullWidth(),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())...), a.err, func() int {
-		width, _, err := term.GetSize(terminal)
-		if err != nil || width == 0 {
-			return 80
-		}
-		return width
-	}, new([]string)}
-}
-
-// bar is for a broadcast.
-func (a *app) bar(targets int) bar {
-	return a.newBar(int64(targets), progressbar.OptionShowDescriptionAtLineEnd(), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(false))
+	return bar{a.err.(*os.File)}
 }
 
 // show moves the bar and says what a bar cannot: beside it as far as there is
 // room, and under it.
 func (b bar) show(now broadcasts.Broadcast) {
-	if b.ProgressBar == nil {
+	if b.terminal == nil {
 		return
 	}
-	if now.State == broadcasts.Scheduled {
-		b.Describe("starts at " + now.Starts.Local().Format(time.RFC3339))
-		return
+	columns, _, err := term.GetSize(int(b.terminal.Fd()))
+	if err != nil || columns == 0 {
+		columns = 80
 	}
-	text, more := progressText(now)
-	// A percentage and a bar that can be seen to move take some 30 columns.
-	for room := b.columns() - 30; len(more) > 0 && len(text)+2+len(more[0]) <= room; more = more[1:] {
-		text += ", " + more[0]
+	text, more := beside(progressText(now), columns)
+	lines := append([]string{barLine(now.Counts, text, columns)}, under(now, more, columns-1)...)
+	drawn := strings.Join(lines, "\n")
+	if more := len(lines) - 1; more > 0 {
+		drawn += fmt.Sprintf("\x1b[%dA", more)
 	}
-	b.Describe(text)
-	b.Set(now.Counts.Targets - now.Counts.Pending)
-	b.under(under(now, more, b.columns()-1))
+	// All in one write, with the cursor back at the beginning: a terminal shows
+	// Ctrl-C where the cursor is, and behind the bar that would begin a new line.
+	fmt.Fprint(b.terminal, clearBelow+drawn+"\r")
 }
 
-// under replaces the lines under the bar, and leaves the cursor at its beginning.
-func (b bar) under(lines []string) {
-	if slices.Equal(lines, *b.below) {
-		return
-	}
-	*b.below = lines
-	fmt.Fprintf(b.to, "\n\x1b[J%s\x1b[%dA\r", strings.Join(lines, "\n"), max(1, len(lines)))
-}
+// clearBelow clears the line where the cursor is and all lines under it.
+const clearBelow = "\r\x1b[J"
 
-// meter is for a file of size octets that is read, -1 where that is not known.
-func (a *app) meter(size int64, doing string) bar {
-	return a.newBar(size, progressbar.OptionSetDescription(doing), progressbar.OptionShowBytes(true))
-}
-
-// reads is r, with the bar moving as it is read.
-func (b bar) reads(r io.Reader) io.Reader {
-	if b.ProgressBar == nil {
-		return r
-	}
-	return io.TeeReader(r, b)
-}
-
-// clear makes room for a line of text.
-func (b bar) clear() {
-	if b.ProgressBar != nil {
-		b.Clear()
-	}
+// barLine is a percentage, a bar as long as fits into so many columns but for the
+// last one, where some terminals begin a new line, and text.
+func barLine(c broadcasts.Counts, text string, columns int) string {
+	done, of, length := c.Targets-c.Pending, max(c.Targets, 1), max(columns-10-len(text), 0)
+	full := length * done / of
+	return strings.TrimRight(fmt.Sprintf("%4d%% |%s%s| %s", 100*done/of, strings.Repeat("█", full), strings.Repeat(" ", length-full), text), " ")
 }
 
 func (b bar) end() {
-	if b.ProgressBar != nil {
-		b.under(nil)
-		b.Finish()
+	if b.terminal != nil {
+		fmt.Fprint(b.terminal, clearBelow)
+	}
+}
+
+// A reading shows on a terminal how far a file is read, and nothing anywhere
+// else. It leaves nothing behind.
+type reading struct{ *progressbar.ProgressBar }
+
+// reading is for a file of size octets, -1 where that is not known.
+func (a *app) reading(size int64, doing string) reading {
+	if !a.onTerminal() {
+		return reading{}
+	}
+	return reading{progressbar.NewOptions64(size, progressbar.OptionSetDescription(doing), progressbar.OptionShowBytes(true), progressbar.OptionSetWriter(a.err),
+		progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())}
+}
+
+// of is in, with the reading going on as that is read.
+func (r reading) of(in io.Reader) io.Reader {
+	if r.ProgressBar == nil {
+		return in
+	}
+	return io.TeeReader(in, r)
+}
+
+// clear makes room for a line of text.
+func (r reading) clear() {
+	if r.ProgressBar != nil {
+		r.Clear()
+	}
+}
+
+func (r reading) end() {
+	if r.ProgressBar != nil {
+		r.Finish()
 	}
 }

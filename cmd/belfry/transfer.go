@@ -51,17 +51,17 @@ func (a *app) importFrom(c *cobra.Command, name string, q url.Values) error {
 	if err != nil {
 		return err
 	}
-	meter := a.meter(size, "importing")
+	reading := a.reading(size, "importing")
 	// The server's answer may come before we are through: NopCloser keeps the
 	// client from waiting for a standard input that never ends.
-	resp, err := cl.send(c.Context(), http.MethodPost, subscriptionsPath+"/import?"+q.Encode(), io.NopCloser(meter.reads(in)))
+	resp, err := cl.send(c.Context(), http.MethodPost, subscriptionsPath+"/import?"+q.Encode(), io.NopCloser(reading.of(in)))
 	if err != nil {
-		meter.end()
+		reading.end()
 		return err
 	}
 	defer resp.Body.Close()
-	sum, err := a.readImport(resp.Body, meter)
-	meter.end()
+	sum, err := a.readImport(resp.Body, reading)
+	reading.end()
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ type importLine struct {
 func (l importLine) isSum() bool { return l.Imported != nil && l.Updated != nil && l.Refused != nil }
 
 // readImport shows refusals as they come and returns the sums.
-func (a *app) readImport(body io.Reader, m bar) (importLine, error) {
+func (a *app) readImport(body io.Reader, r reading) (importLine, error) {
 	in := bufio.NewScanner(body)
 	in.Buffer(nil, 1<<20)
 	for in.Scan() {
@@ -115,7 +115,7 @@ func (a *app) readImport(body io.Reader, m bar) (importLine, error) {
 			}
 			continue
 		}
-		m.clear()
+		r.clear()
 		fmt.Fprintf(a.err, "line %d: %s\n", l.Line, plain(l.Reason))
 	}
 	return importLine{}, &belfry.Error{Kind: belfry.ErrBusy, Code: "cut-off", Text: "the server went away during the import",
