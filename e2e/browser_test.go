@@ -55,7 +55,7 @@ type remote interface {
 	// anything. An element that is covered, hidden or missing is an error.
 	Click(ctx context.Context, css string) error
 
-	// Follow waits until the browser has opened url by itself in a new tab, and
+	// Follow waits until the browser has opened url by itself, in whichever tab, and
 	// goes there.
 	Follow(ctx context.Context, url string) error
 
@@ -64,6 +64,13 @@ type remote interface {
 
 	// CloseTab closes the tab in which it is, and goes to the one that shows url.
 	CloseTab(ctx context.Context, url string) error
+
+	// Peek makes the tab that shows url the one that scripts run in, and leaves the
+	// one in front that is.
+	Peek(ctx context.Context, url string) error
+
+	// Tabs are the URLs of all tabs, sorted.
+	Tabs(ctx context.Context) ([]string, error)
 
 	// Back goes back by one page in the history of the tab.
 	Back(ctx context.Context) error
@@ -94,7 +101,7 @@ func (b *Browser) Visit(ctx context.Context, t *testing.T, url string) {
 	}
 }
 
-// Lands waits until the browser has opened url by itself in a new tab.
+// Lands waits until the browser has opened url by itself, in whichever tab.
 func (b *Browser) Lands(ctx context.Context, t *testing.T, url string) {
 	t.Helper()
 	if err := b.Follow(ctx, url); err != nil {

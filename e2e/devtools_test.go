@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -275,6 +276,14 @@ func (d *DevTools) Key(ctx context.Context, key string) error {
 
 // Follow implements remote.
 func (d *DevTools) Follow(ctx context.Context, url string) error {
+	if err := d.Peek(ctx, url); err != nil {
+		return err
+	}
+	return d.Do(ctx, "Target.activateTarget", map[string]any{"targetId": d.target}, nil)
+}
+
+// Peek implements remote.
+func (d *DevTools) Peek(ctx context.Context, url string) error {
 	var id string
 	err := d.until(ctx, func() bool {
 		for _, p := range d.pages {
@@ -292,16 +301,27 @@ func (d *DevTools) Follow(ctx context.Context, url string) error {
 	return d.attach(ctx, id)
 }
 
-// attach goes to a page.
+// Tabs implements remote.
+func (d *DevTools) Tabs(context.Context) ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var urls []string
+	for _, p := range d.pages {
+		if p.Type == "page" {
+			urls = append(urls, p.URL)
+		}
+	}
+	slices.Sort(urls)
+	return urls, nil
+}
+
+// attach goes to a page, and leaves the one in front that is.
 func (d *DevTools) attach(ctx context.Context, id string) error {
 	var answer struct{ SessionID string }
 	if err := d.Do(ctx, "Target.attachToTarget", map[string]any{"targetId": id, "flatten": true}, &answer); err != nil {
 		return err
 	}
 	d.target, d.session = id, answer.SessionID
-	if err := d.Do(ctx, "Target.activateTarget", map[string]any{"targetId": id}, nil); err != nil {
-		return err
-	}
 	return d.loaded(ctx)
 }
 

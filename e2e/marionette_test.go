@@ -98,14 +98,24 @@ func (m *Marionette) Context(ctx context.Context, where string) error {
 	return m.Do(ctx, "Marionette:SetContext", map[string]any{"value": where}, nil)
 }
 
-// SwitchTo makes the tab that shows url the one that commands are for.
+// SwitchTo makes the tab that shows url the one that commands are for, and brings
+// it to the front.
 func (m *Marionette) SwitchTo(ctx context.Context, url string) error {
+	return m.find(ctx, url, true)
+}
+
+// Peek implements remote.
+func (m *Marionette) Peek(ctx context.Context, url string) error {
+	return m.find(ctx, url, false)
+}
+
+func (m *Marionette) find(ctx context.Context, url string, front bool) error {
 	var handles []string
 	if err := m.Do(ctx, "WebDriver:GetWindowHandles", map[string]any{}, &handles); err != nil {
 		return err
 	}
 	for _, handle := range handles {
-		if err := m.Do(ctx, "WebDriver:SwitchToWindow", map[string]any{"handle": handle}, nil); err != nil {
+		if err := m.Do(ctx, "WebDriver:SwitchToWindow", map[string]any{"handle": handle, "focus": front}, nil); err != nil {
 			return err
 		}
 		var at struct{ Value string }
@@ -199,6 +209,20 @@ func (m *Marionette) CloseTab(ctx context.Context, url string) error {
 		return err
 	}
 	return m.SwitchTo(ctx, url)
+}
+
+// Tabs implements remote.
+func (m *Marionette) Tabs(ctx context.Context) ([]string, error) {
+	if err := m.Context(ctx, "chrome"); err != nil {
+		return nil, err
+	}
+	var urls []string
+	err := m.Run(ctx, &urls, `arguments[0]([...Services.wm.getEnumerator('navigator:browser')]
+		.flatMap(({ gBrowser }) => gBrowser.tabs.map((tab) => tab.linkedBrowser.currentURI.spec)).sort())`)
+	if err != nil {
+		return nil, err
+	}
+	return urls, m.Context(ctx, "content")
 }
 
 // Back implements remote.
