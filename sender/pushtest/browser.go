@@ -115,6 +115,30 @@ func (s *Service) unsubscribe(b *browser, name string, code int) error {
 	return s.save()
 }
 
+// Forget loses all browsers, as a push service does that loses its data: their
+// subscriptions end, and who is connected is cut off. When a Firefox is back, it
+// gets a new uaid, and so drops its subscriptions and fires pushsubscriptionchange.
+// A Chromium is not told: it believes in them until the page subscribes anew.
+// Minted subscriptions stay.
+func (s *Service) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, b := range s.browsers {
+		for _, sub := range b.channels {
+			s.end(sub)
+		}
+		clear(b.channels)
+		delete(s.browsers, name)
+		if b.wire != nil {
+			b.wire.cut()
+		}
+	}
+	s.ledger.touch()
+	if err := s.save(); err != nil {
+		panic(err)
+	}
+}
+
 // acknowledged forgets a message that the browser has, whatever came of it
 // there, and notes its word in the ledger.
 func (s *Service) acknowledged(b *browser, version string, code int) {

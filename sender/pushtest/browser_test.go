@@ -339,6 +339,35 @@ func TestBrowserNames(t *testing.T) {
 	}
 }
 
+// A service that has lost its browsers knows none of their names any more, also
+// after a restart. A browser that kept its name would go on believing in
+// subscriptions that are gone.
+func TestBrowserForgotten(t *testing.T) {
+	dir, site := t.TempDir(), newSite(t)
+	service := restart(t, nil, dir)
+	f := connect(t, service, "")
+	sub, minted := f.register("c1", site.publicKey()), service.Subscribe("")
+	if status, text := call(t, service, "DELETE", "/pushtest/browsers", ""); status != 204 {
+		t.Errorf("answered %d %s", status, text)
+	}
+	if _, text, err := f.ws.Read(t.Context()); err == nil {
+		t.Errorf("it was not cut off, and heard %s", text)
+	}
+	if sum, err := service.Await(t.Context(), func(sum pushtest.Summary) bool { return sum.Browsers == 0 }); err != nil || sum.Subscriptions != 1 {
+		t.Errorf("%+v, %v", sum, err)
+	}
+	if a := do(t, service.Client(), site.request(t, sub, "late")); a.status != 410 {
+		t.Errorf("its endpoint answered %+v", a)
+	}
+	deliver(t, service, site, minted, "no browser's", "", "60")
+	for _, when := range []string{"at once", "after a restart"} {
+		if again := connect(t, service, f.uaid); again.uaid == f.uaid {
+			t.Errorf("%s it had its name again", when)
+		}
+		service = restart(t, service, dir)
+	}
+}
+
 // Strangers are shown the door, and the service stays up.
 func TestBrowserRefusesStrangers(t *testing.T) {
 	service := pushtest.NewMemoryService(t)

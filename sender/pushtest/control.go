@@ -76,6 +76,12 @@ func (sub *subscription) browserForm(s *Service) belfry.PushSubscription {
 	return p
 }
 
+// forgetOverHTTP is DELETE /pushtest/browsers.
+func (s *Service) forgetOverHTTP(w http.ResponseWriter, _ *http.Request) {
+	s.Forget()
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // showLedger is GET /pushtest/ledger.
 func (s *Service) showLedger(w http.ResponseWriter, _ *http.Request) {
 	lines := writeLines(w)

@@ -28,6 +28,8 @@
 //
 //	POST   /pushtest/subscriptions?count=N&applicationServerKey=K&rule=constrained
 //	       mints; one PushSubscription a line: {"endpoint","expirationTime":null,"keys"}
+//	DELETE /pushtest/browsers
+//	       forgets all browsers, so that a Firefox fires pushsubscriptionchange; see Service.Forget
 //	GET    /pushtest/ledger
 //	       one request for delivery a line, with its plaintext
 //	DELETE /pushtest/ledger

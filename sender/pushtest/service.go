@@ -302,6 +302,7 @@ func (s *Service) handler() *http.ServeMux {
 	mux.HandleFunc("POST /register", s.registration)
 	mux.HandleFunc("DELETE /m/{message}", s.withdraw)
 	mux.HandleFunc("POST /pushtest/subscriptions", s.local(s.mintOverHTTP))
+	mux.HandleFunc("DELETE /pushtest/browsers", s.local(s.forgetOverHTTP))
 	mux.HandleFunc("GET /pushtest/ledger", s.local(s.showLedger))
 	mux.HandleFunc("DELETE /pushtest/ledger", s.local(s.clearLedger))
 	mux.HandleFunc("GET /pushtest/summary", s.local(s.showSummary))

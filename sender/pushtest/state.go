@@ -152,6 +152,7 @@ func (j subscriptionJSON) subscription(b *browser) (*subscription, error) {
 		if !sub.ended {
 			b.channels[sub.channel.name] = sub
 		}
+	case sub.ended && len(j.Private) == 0: // and its browser is forgotten since
 	case j.Browser != "" || len(j.Auth) != len(sub.auth):
 		return nil, errors.New("neither a browser's nor a minted subscription")
 	default:
