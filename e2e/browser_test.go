@@ -79,6 +79,9 @@ type remote interface {
 	// it back.
 	Offline(ctx context.Context, yes bool) error
 
+	// Permit sets in the browser's settings whether origin may notify.
+	Permit(ctx context.Context, origin string, yes bool) error
+
 	// Handled waits until the browser is done with n pushes in the life of its
 	// profile, as it is before a person can have seen what came of them. Chromium
 	// looks afterwards whether there is a notification, and shows one of its own

@@ -375,6 +375,14 @@ func (d *DevTools) Offline(ctx context.Context, yes bool) error {
 	return d.Do(ctx, "Network.emulateNetworkConditions", map[string]any{"offline": yes, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}, nil)
 }
 
+// Permit implements remote. Pages and workers see it as if it were set by hand. Of
+// that the browser would tell its push service, too; but when it is set on the page
+// of the settings by a program, every third time nothing about workers settles any more.
+func (d *DevTools) Permit(ctx context.Context, origin string, yes bool) error {
+	setting := map[bool]string{true: "granted", false: "denied"}[yes]
+	return d.Do(ctx, "Browser.setPermission", map[string]any{"origin": origin, "permission": map[string]any{"name": "notifications"}, "setting": setting}, nil)
+}
+
 // Handled implements remote. The browser's record of pushes, which it keeps with
 // its profile, is told from its beginning.
 func (d *DevTools) Handled(ctx context.Context, n int) error {

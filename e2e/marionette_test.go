@@ -13,6 +13,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A Marionette is the remote control that Firefox has built in: JSON arrays over
@@ -49,7 +50,9 @@ func Connect(ctx context.Context, port string) (*Marionette, string, error) {
 			BrowserVersion string `json:"browserVersion"`
 		} `json:"capabilities"`
 	}
-	if err := m.Do(ctx, "WebDriver:NewSession", map[string]any{}, &session); err != nil {
+	// Scripts wait until their context ends; by itself they had 30 s each.
+	patient := map[string]any{"timeouts": map[string]any{"script": time.Hour.Milliseconds()}}
+	if err := m.Do(ctx, "WebDriver:NewSession", patient, &session); err != nil {
 		conn.Close()
 		return nil, "", err
 	}
@@ -240,6 +243,22 @@ func (m *Marionette) Offline(ctx context.Context, yes bool) error {
 		Services.prefs.setBoolPref('network.disable-localhost-when-offline', true);
 		Services.io.offline = yes;
 		done();`, yes)
+	if err != nil {
+		return err
+	}
+	return m.Context(ctx, "content")
+}
+
+// Permit implements remote.
+func (m *Marionette) Permit(ctx context.Context, origin string, yes bool) error {
+	if err := m.Context(ctx, "chrome"); err != nil {
+		return err
+	}
+	err := m.Run(ctx, new(any), `
+		const [origin, yes, done] = arguments;
+		const site = Services.scriptSecurityManager.createContentPrincipalFromOrigin(origin);
+		Services.perms.addFromPrincipal(site, 'desktop-notification', yes ? Services.perms.ALLOW_ACTION : Services.perms.DENY_ACTION);
+		done();`, origin, yes)
 	if err != nil {
 		return err
 	}

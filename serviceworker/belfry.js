@@ -332,7 +332,7 @@ export class Belfry extends EventTarget {
   /** @returns {Promise<{ id: string, secret: string } | null>} who this browser is to the server */
   async #proof() {
     const device = /** @type {Device | null} */ (await stored('device'));
-    return device?.server === this.#server ? { id: device.id, secret: device.secret } : null;
+    return device?.hash && device.server === this.#server ? { id: device.id, secret: device.secret } : null;
   }
 
   /**
@@ -364,10 +364,15 @@ export class Belfry extends EventTarget {
    */
   async #check(ask) {
     const wall = obstacle();
-    if (wall) return this.#become(wall);
+    if (wall && wall !== 'denied') return this.#become(wall);
     const device = await this.#load();
     const now = JSON.stringify(device);
-    if (Notification.permission !== 'granted') return this.#become((await dismissedLately()) ? 'dismissed' : 'off');
+    if (Notification.permission !== 'granted') {
+      this.#device = null;
+      const state = this.#become(wall ?? ((await dismissedLately()) ? 'dismissed' : 'off'));
+      if (device && ask !== 'never') await withdraw(device);
+      return state;
+    }
     if (!device) return this.#become('off');
 
     // A look mends nothing: what could not be repaired stays so until somebody else has done it.
@@ -849,6 +854,17 @@ function whereabouts() {
 async function leave({ server, id, secret }) {
   if (await removed({ server, id, secret })) return;
   await edit('leaving', (list = []) => [...list, { server, id, secret }]);
+}
+
+/**
+ * Takes the row of a device from its server, since the person has taken back the permission. The device stays, so that
+ * it is registered for the same again, without a question, when they give it back; its hash is of no endpoint then.
+ *
+ * @param {Device} device
+ * @returns {Promise<void>}
+ */
+async function withdraw(device) {
+  if (device.hash && (await removed(device))) await edit('device', (now) => now && { ...now, hash: '', stale: true });
 }
 
 /**

@@ -166,16 +166,37 @@ test('a question that was waved away is remembered for 30 days, and may be asked
   assert.equal(browser.database.read('dismissed'), undefined);
 });
 
-test('a permission that is changed in the browser\'s settings is noticed', async (t) => {
+test('a permission that is taken back in the browser\'s settings takes the row, and given back it brings it back', async (t) => {
   const { browser, belfry } = await registered(t);
+  const told = /** @type {string[]} */ ([]);
+  belfry.addEventListener('state', () => told.push(`${belfry.state} ${belfry.channels} ${belfry.device}`));
+  const set = async (/** @type {NotificationPermission} */ permission) => {
+    browser.permission = permission;
+    browser.permissionStatus.dispatchEvent(new Event('change'));
+    await elapsed(t, belfry.reconcile());
+  };
+  await set('denied');
+  assert.deepEqual([asked(browser), browser.server.rows.size], [['DELETE /v1/subscriptions/device1'], 0], 'once is enough');
+  browser.server.calls = [];
+  await page(t);
+  assert.deepEqual(asked(browser), [], 'the next page has nothing left to tell');
+  await set('granted');
+  assert.deepEqual([...browser.server.rows.values()].map(({ id, channels }) => `${id} ${channels}`), ['device2 news']);
+  await set('default');
+  assert.equal(browser.server.rows.size, 0);
+  assert.deepEqual(told, ['denied  null', 'on news device2', 'off  null']);
+  assert.equal(browser.asked, 0);
+});
+
+test('a permission that is taken back while the server is away takes the row on a later visit', async (t) => {
+  const { browser } = await registered(t);
   browser.permission = 'denied';
-  browser.permissionStatus.dispatchEvent(new Event('change'));
-  await settled();
-  assert.equal(belfry.state, 'denied');
-  browser.permission = 'granted';
-  browser.permissionStatus.dispatchEvent(new Event('change'));
-  await settled();
-  assert.equal(belfry.state, 'on');
+  browser.server.down = true;
+  assert.equal((await page(t)).state, 'denied');
+  assert.equal(browser.server.rows.size, 1);
+  browser.server.down = false;
+  assert.equal((await page(t)).state, 'denied');
+  assert.equal(browser.server.rows.size, 0);
 });
 
 // Other tabs, and a page that heard nobody for a while.
