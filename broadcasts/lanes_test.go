@@ -287,7 +287,8 @@ func TestLanesAreRemembered(t *testing.T) {
 // go on.
 func TestBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBell(t, func(c *broadcasts.Config) { c.PerHost = 1 })
+		// One attempt after another, so that no answer comes while the next one begins.
+		b := newBell(t, func(c *broadcasts.Config) { c.Pace = func(string) float64 { return 20 } })
 		b.post.slow["push.example"] = 10 * time.Millisecond
 		b.people.join(500, "push.example")
 		start := time.Now()
@@ -298,18 +299,18 @@ func TestBreaker(t *testing.T) {
 			return belfry.Outcome{Verdict: belfry.Refused, Status: 400, Reason: "no"}
 		}
 		last := b.end(b.hello(time.Hour).ID)
-		sent := b.post.to("")
-		if tenth, next := sent[9].at.Sub(start), sent[10].at.Sub(sent[9].at); tenth > 10*time.Second || next < time.Second {
-			t.Errorf("the tenth after %v, the next %v later", tenth, next)
-		}
-		soon := 0 // asked at once when it answers; only those wait longer that were asked often before
-		for _, s := range sent {
-			if at := s.at.Sub(start); at > 30*time.Second && at < 40*time.Second {
-				soon++
+		sent, soon := b.post.to(""), 0
+		for i, s := range sent {
+			at := s.at.Sub(start)
+			if wait := at - sent[max(i-1, 0)].at.Sub(start); at < 30*time.Second && (i < 10 && wait > 51*time.Millisecond || i >= 10 && (wait < time.Second || wait > 1020*time.Millisecond)) {
+				t.Errorf("attempt %d begins %v after the one before", i+1, wait)
+			}
+			if at > 30*time.Second && at < 32*time.Second {
+				soon++ // asked at once when it answers; only those wait longer that were asked before
 			}
 		}
-		if last.Counts.Failed != 500 || soon < 450 {
-			t.Errorf("%+v, %d of them within ten seconds", last.Counts, soon)
+		if last.Counts.Failed != 500 || soon < 460 {
+			t.Errorf("%+v, %d of them within two seconds", last.Counts, soon)
 		}
 	})
 }
