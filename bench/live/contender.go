@@ -57,7 +57,7 @@ func (c contender) try(ctx context.Context, pages, events int) (r result, err er
 		return r, err
 	}
 	defer all.disperse()
-	time.Sleep(3 * time.Second) // second writes, and what is collected as garbage
+	time.Sleep(5 * time.Second) // second writes, and what is collected as garbage
 	full, err := memory(cmd.Process.Pid)
 	if err != nil {
 		return r, err
