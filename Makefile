@@ -57,7 +57,7 @@ faults: ## kill, stop, cut off, starve and damage the real program for minutes, 
 
 .PHONY: e2e
 e2e: ## register, ring and unregister real browsers, end to end
-	$(GO) test -race -tags e2e -count=1 -timeout 20m -v ./e2e
+	$(GO) test -race -tags e2e -count=1 -timeout 20m -parallel 4 -v ./e2e
 
 .PHONY: screenshot
 screenshot: $(KIT_TOOLS) ## take docs/demo.png and docs/screenshots anew, in the end-to-end test

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/belfry-push/belfry/internal/process"
 	"github.com/belfry-push/belfry/sender/pushtest"
@@ -25,10 +26,18 @@ var browsers = map[string]func(*testing.T, *Desktop, *pushtest.Service) Profile{
 	"Chromium": NewChromium,
 }
 
-// eachBrowser runs test in every stock browser.
+// patience is how long a test may take. Most are done in half a minute; what hangs
+// ends some day, and nothing fails since a machine is busy.
+const patience = 8 * time.Minute
+
+// eachBrowser runs test in every stock browser at once: they have nothing in common
+// but the machine, and wait most of the time.
 func eachBrowser(t *testing.T, test func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile)) {
 	for name, profile := range browsers {
-		t.Run(name, func(t *testing.T) { test(t, profile) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, profile)
+		})
 	}
 }
 

@@ -279,7 +279,15 @@ func (d *DevTools) Follow(ctx context.Context, url string) error {
 	if err := d.Peek(ctx, url); err != nil {
 		return err
 	}
-	return d.Do(ctx, "Target.activateTarget", map[string]any{"targetId": d.target}, nil)
+	if err := d.Do(ctx, "Target.activateTarget", map[string]any{"targetId": d.target}, nil); err != nil {
+		return err
+	}
+	// What is clicked on before the page knows that it is in front is lost.
+	return d.Run(ctx, new(any), `
+		const done = arguments[0];
+		const look = () => { if (document.visibilityState === 'visible') done(); };
+		document.addEventListener('visibilitychange', look);
+		look();`)
 }
 
 // Peek implements remote.

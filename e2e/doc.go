@@ -10,6 +10,9 @@
 //
 //	make e2e
 //
+// Each test has a server, a desktop, a push service and browsers of its own, and
+// runs beside others.
+//
 // It needs firefox-esr (or firefox), chromium, dbus-daemon, libnotify, nginx and
 // haproxy, which make setup installs. Nothing leaves the machine: the browsers are told of a
 // proxy that does not exist for everything beyond loopback.

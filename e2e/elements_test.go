@@ -165,9 +165,10 @@ const judge = `document.addEventListener('judge', async () => {
 // policy: bell, choice, registration, inbox. Whoever cannot use a mouse would
 // otherwise be left out, and a site with a strict policy would see nothing at all.
 func TestElements(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		push := startPush(t)
 		visitor := profile(t, NewDesktop(ctx, t), push)
@@ -341,9 +342,10 @@ func (b *Browser) judged(ctx context.Context, t *testing.T, what string) {
 
 // A site on another origin than its Belfry places the elements as the guide says.
 func TestElementsForeignSite(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		push := startPush(t)
 		visitor := profile(t, NewDesktop(ctx, t), push)
@@ -364,8 +366,9 @@ func TestElementsForeignSite(t *testing.T) {
 // A site that has Belfry on its own origin, behind nginx with the lines of the guide.
 // All that a page needs must come through, and what operators use must not.
 func TestElementsBehindNginx(t *testing.T) {
+	t.Parallel()
 	program := Build(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	push := startPush(t)
 	visitor := NewChromium(t, NewDesktop(ctx, t), push)
@@ -423,9 +426,11 @@ func guide(t *testing.T, name, language string) string {
 // that BELFRY_SCREENSHOTS names, if it does: they are those in docs. axe looks at
 // each of them, at the colours of the night too.
 func TestElementsPictures(t *testing.T) {
+	t.Parallel()
 	for _, look := range []string{"light", "dark"} {
 		t.Run(look, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			push := startPush(t)
 			site := openStage(ctx, t, push)

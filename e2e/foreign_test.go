@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
@@ -18,9 +17,10 @@ import (
 // worker's import or the kit's idea of its server is wrong, no site but our own
 // demo can be rung for.
 func TestForeignSite(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		push := startPush(t)
 		desktop := NewDesktop(ctx, t)

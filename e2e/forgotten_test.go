@@ -7,7 +7,6 @@ import (
 	"net"
 	"slices"
 	"testing"
-	"time"
 )
 
 // Mozilla's push service loses a browser now and then, which then drops all that
@@ -16,8 +15,9 @@ import (
 // the site in that moment are rung no more. If the server is away just then, the next visit makes up for it.
 // Chromium is told of no such thing.
 func TestForgotten(t *testing.T) {
+	t.Parallel()
 	program := Build(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	push := startPush(t)
 	desktop := NewDesktop(ctx, t)

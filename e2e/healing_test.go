@@ -15,9 +15,10 @@ import (
 // Whatever breaks here, subscriptions die silently: the page says on, and nobody
 // is rung.
 func TestHealing(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		push := startPush(t)
 		desktop := NewDesktop(ctx, t)

@@ -34,9 +34,10 @@ const streaming = "Connected by server-sent events."
 // and no reset, since nothing is lost (BR-61). What is written in a second window
 // appears in the first. Where this breaks, people look at pages that have gone deaf.
 func TestOpenPage(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Duration(*kills)*30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience+time.Duration(*kills)*30*time.Second)
 		defer cancel()
 		push := startPush(t)
 		visitor := profile(t, NewDesktop(ctx, t), push)
@@ -145,9 +146,10 @@ func (b *Browser) turnTo(ctx context.Context, t *testing.T) {
 // was said meanwhile. Eight tabs have one connection; when the tab that has it is
 // closed, another takes over where it was, and all hear on (BR-63).
 func TestTabs(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		push := startPush(t)
 		visitor := profile(t, NewDesktop(ctx, t), push)

@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
@@ -15,9 +14,10 @@ import (
 // and nobody is asked anything. Where this breaks, operators count people who have
 // left, and who comes back by the settings is never rung again.
 func TestPermission(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		push := startPush(t)
 		desktop := NewDesktop(ctx, t)

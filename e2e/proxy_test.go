@@ -159,12 +159,13 @@ func listenTo(ctx context.Context, t *testing.T, url, cursor string) (*bufio.Sca
 // What comes through the usual proxies comes at once; one that holds back streams
 // against our word passes on an answer that ends, and so a poll (REL-26).
 func TestProxies(t *testing.T) {
+	t.Parallel()
 	program := Build(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	push := startPush(t)
 	server := program.Serve(ctx, t, t.TempDir(), "127.0.0.1:0", push)
-	patient, stop := context.WithTimeout(ctx, 2*time.Minute) // sooner than all of it
+	patient, stop := context.WithTimeout(ctx, patience/2) // sooner than all of it
 	defer stop()
 	until := func(t *testing.T, lines *bufio.Scanner, text string) {
 		t.Helper()
@@ -289,8 +290,9 @@ func stay(ctx context.Context, t *testing.T, url string, lasts time.Duration, sa
 // A page behind a proxy that holds back streams hears all the same: the kit finds
 // out and polls (REL-26). One browser is enough for what is no browser's part.
 func TestPageBehindBuffer(t *testing.T) {
+	t.Parallel()
 	program := Build(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	push := startPush(t)
 	visitor := NewChromium(t, NewDesktop(ctx, t), push)

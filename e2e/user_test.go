@@ -19,9 +19,10 @@ import (
 // browser must let through. Where this breaks, nobody can be rung alone, or the
 // wrong person is.
 func TestUser(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		push := startPush(t)
 		desktop := NewDesktop(ctx, t)

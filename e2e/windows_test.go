@@ -6,7 +6,6 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/belfry-push/belfry/sender/pushtest"
 )
@@ -29,9 +28,10 @@ const window = `<button id="notify">Notify me</button> <output id="state"></outp
 // else one is opened (BR-25). Whatever breaks here, people lose what they had open,
 // or have one more window after each click.
 func TestWindows(t *testing.T) {
+	t.Parallel()
 	eachBrowser(t, func(t *testing.T, profile func(*testing.T, *Desktop, *pushtest.Service) Profile) {
 		program := Build(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		push := startPush(t)
 		desktop := NewDesktop(ctx, t)
