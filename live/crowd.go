@@ -1,6 +1,7 @@
 package live
 
 import (
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -12,13 +13,20 @@ type crowd struct {
 }
 
 // isIn reports it once for each crowd, asked every tick. came is how many ever came,
-// held how many are here now. Streams end at maxAge and come back one by one: for
-// these it is every two minutes, as often as the runtime collects garbage anyway.
+// held how many are here now. A tenth of these is a crowd, or a hundredth where
+// nobody follows at all: whom the system's queue had no room for comes seconds after
+// the others. Streams end at maxAge and come back one by one; for these it is about
+// once a minute.
 func (c *crowd) isIn(came uint64, held int) bool {
-	many := max(1000, uint64(held)/4)
+	many := max(1000, uint64(held)/10)
 	follow := came - c.before
 	c.before = came
-	if follow >= many/10 || came-c.cleared < many {
+	if follow == 0 {
+		many /= 10
+	} else if follow >= many/10 {
+		return false
+	}
+	if came-c.cleared < many {
 		return false
 	}
 	c.cleared = came
@@ -36,6 +44,7 @@ func (h *Hub) clear() {
 		select {
 		case <-tick.C:
 			if c.isIn(h.took.Load(), h.quota.count()) {
+				runtime.GC() // what is in a sync.Pool, of net/http and gin, outlasts one collection
 				debug.FreeOSMemory()
 			}
 		case <-h.stop:

@@ -15,13 +15,14 @@ func TestCrowdIsIn(t *testing.T) {
 		want []int // the seconds in which it is in
 	}{
 		{"nobody", []int{0, 0, 0}, 0, nil},
-		{"a few", []int{300, 300, 300, 0, 0}, 0, nil},
+		{"a few", []int{30, 30, 30, 0, 0}, 0, nil},
 		{"in one moment", []int{10_000, 0, 0, 0}, 0, []int{1}},
 		{"for a while", []int{3000, 3000, 3000, 1000, 0, 0}, 0, []int{4}},
-		{"with stragglers", []int{5000, 5000, 100, 20, 0}, 0, []int{2}},
+		{"with stragglers", []int{5000, 5000, 99, 20, 0, 0}, 0, []int{2}},
+		{"whom there was no room for, a while later", []int{8000, 0, 0, 0, 500, 0, 0, 90, 0}, 0, []int{1, 5}},
 		{"again", []int{10_000, 0, 0, 10_000, 0, 0}, 0, []int{1, 4}},
 		{"one by one, to a thousand", slices.Repeat([]int{20}, 100), 0, []int{49, 99}},
-		{"in a big house", slices.Repeat([]int{180}, 280), 100_000, []int{138, 277}},
+		{"in a big house", slices.Repeat([]int{180}, 120), 100_000, []int{55, 111}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
