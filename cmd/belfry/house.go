@@ -88,7 +88,7 @@ func (h *house) open(context.Context) (err error) {
 
 func (h *house) listen(ctx context.Context) (err error) {
 	// Nobody needs TCP's own questions whether a browser is still there: pages that
-	// wait are pinged, and all others have their time. To set them up is half of what
+	// wait are pinged, and all others have their time. To set them up is a third of what
 	// it costs to accept a connection, which counts when thousands come at once.
 	public := net.ListenConfig{KeepAlive: -1}
 	if h.public, err = public.Listen(ctx, "tcp", h.cfg.Listen); err != nil {
