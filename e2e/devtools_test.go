@@ -383,9 +383,10 @@ func (d *DevTools) Offline(ctx context.Context, yes bool) error {
 	return d.Do(ctx, "Network.emulateNetworkConditions", map[string]any{"offline": yes, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}, nil)
 }
 
-// Permit implements remote. Pages and workers see it as if it were set by hand. Of
-// that the browser would tell its push service, too; but when it is set on the page
-// of the settings by a program, every third time nothing about workers settles any more.
+// Permit implements remote. Pages and workers see it as if it were set by hand; the
+// browser's push service does not. It would, were it set on the page of the settings,
+// but that page is then in front for a moment: a Chromium whose start is not over
+// waits three minutes then before it goes on with much of what it has to do.
 func (d *DevTools) Permit(ctx context.Context, origin string, yes bool) error {
 	setting := map[bool]string{true: "granted", false: "denied"}[yes]
 	return d.Do(ctx, "Browser.setPermission", map[string]any{"origin": origin, "permission": map[string]any{"name": "notifications"}, "setting": setting}, nil)
