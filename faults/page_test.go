@@ -5,6 +5,7 @@ package faults
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -30,9 +31,24 @@ type page struct {
 type told struct{ name, data string }
 
 // listen opens a page and waits for its hello.
-func (s *server) listen(cursor string) (*page, error) {
+func (s *server) listen(cursor string) (*page, error) { return s.listenOver(net.Dialer{}, cursor) }
+
+// deaf opens a page with little room for what it does not read. The system is told
+// before it connects: a window that is taken back later drops what is under way,
+// which then comes again after half a minute.
+func (s *server) deaf(int) (*page, error) {
+	small := func(_, _ string, c syscall.RawConn) error {
+		var set error
+		err := c.Control(func(fd uintptr) { set = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+		return errors.Join(err, set)
+	}
+	return s.listenOver(net.Dialer{Control: small}, "")
+}
+
+func (s *server) listenOver(d net.Dialer, cursor string) (*page, error) {
 	host := strings.TrimPrefix(s.url, "http://")
-	conn, err := (&net.Dialer{Timeout: within, KeepAlive: -1}).Dial("tcp", host) // a browser is cheaper than net makes a connection
+	d.Timeout, d.KeepAlive = within, -1 // a browser is cheaper than net makes a connection
+	conn, err := d.Dial("tcp", host)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ package faults
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -54,13 +53,7 @@ func TestPagesThatDoNotRead(t *testing.T) {
 	for range rounds {
 		alone = append(alone, hear(size(1, events))...) // few pages take no time that could be compared
 		before, cut := len(said), s.metric("belfry_live_slow_total")
-		deaf, _ := s.gather(slow, func(int) (*page, error) {
-			p, err := s.listen("")
-			if err == nil {
-				err = p.Conn.(*net.TCPConn).SetReadBuffer(4096)
-			}
-			return p, err
-		})
+		deaf, _ := s.gather(slow, s.deaf)
 		beside = append(beside, hear(events)...)
 		for s.metric("belfry_live_slow_total") < cut+slow || s.metric("belfry_live_connections") > len(pages) {
 			select {
