@@ -90,11 +90,11 @@ func (t tables) leave(e entry) error {
 // late reads the row with this endpoint, if it is in the tail.
 func (t tables) late(e belfry.Endpoint, hash [32]byte) (belfry.Subscription, error) {
 	seq, found := t.tail.find(hash)
-	if !found || t.rows.Get(seqKey(seq)) == nil {
+	if !found {
 		return belfry.Subscription{}, belfry.ErrNotFound
 	}
 	row, err := t.row(seq)
-	if err != nil || row.Endpoint != e { // a damaged one is nobody's, and its endpoint free
+	if err != nil || row.Endpoint != e { // it is gone, or damaged and so nobody's, or was never written
 		return belfry.Subscription{}, belfry.ErrNotFound
 	}
 	return row, nil
@@ -155,23 +155,21 @@ func (t tables) index(l late) error {
 
 // resume indexes what an import left behind that was killed.
 func (s *Store) resume() error {
+	var from uint64
 	err := boltfile.View(s.db, func(tx *bbolt.Tx) error {
-		t, l := s.tables(tx), s.tail.Load()
-		if t.byEndpoint.Sequence() == 0 {
-			return errWhole
+		t := s.tables(tx)
+		if from = t.byEndpoint.Sequence(); from == 0 {
+			return nil
 		}
 		c := t.rows.Cursor()
-		for k, v := c.Seek(seqKey(t.byEndpoint.Sequence())); k != nil; k, v = c.Next() {
+		for k, v := c.Seek(seqKey(from)); k != nil; k, v = c.Next() {
 			if row, err := rowOf(k, v); err == nil {
-				l.add(row.Endpoint.Hash(), binary.BigEndian.Uint64(k))
+				t.tail.add(row.Endpoint.Hash(), uint64(row.Seq))
 			}
 		}
 		return nil
 	})
-	if errors.Is(err, errWhole) {
-		return nil
-	}
-	if err != nil {
+	if err != nil || from == 0 {
 		return err
 	}
 	if err := s.index(context.Background()); !errors.Is(err, belfry.ErrFull) {
@@ -180,5 +178,3 @@ func (s *Store) resume() error {
 	s.log.Warn("the rows of an import that was cut off are not indexed, for want of room; they are found none the less, and the next import or start indexes them")
 	return nil
 }
-
-var errWhole = errors.New("the index is whole")
