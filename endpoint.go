@@ -47,11 +47,15 @@ func (e Endpoint) Host() string {
 
 // Origin is the push service's origin, the audience of a VAPID token (RFC 8292 §2).
 func (e Endpoint) Origin() string {
-	scheme, _, found := strings.Cut(e.url, "://")
+	scheme, rest, found := strings.Cut(e.url, "://")
 	if !found {
 		return ""
 	}
-	return scheme + "://" + e.Host()
+	host := e.Host()
+	if strings.HasPrefix(rest, host) { // as in every endpoint that was checked
+		return e.url[:len(scheme)+len("://")+len(host)]
+	}
+	return scheme + "://" + host
 }
 
 func (e Endpoint) String() string {
@@ -249,7 +253,11 @@ func (p PushHosts) Target(stored Endpoint) (Endpoint, *url.URL, error) {
 	// re-escape it, and Microsoft's tokens live in the query.
 	_, rest, _ := strings.Cut(raw, "://")
 	u.Scheme, u.Host = scheme, authority
-	return Endpoint{scheme + "://" + authority + rest[strings.IndexAny(rest, "/?"):]}, u, nil
+	rest = rest[strings.IndexAny(rest, "/?"):]
+	if raw[:len(raw)-len(rest)] == scheme+"://"+authority {
+		return stored, u, nil // as it is once it was checked
+	}
+	return Endpoint{scheme + "://" + authority + rest}, u, nil
 }
 
 // builtin returns the entry of the built-in list that host falls under, or

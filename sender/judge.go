@@ -28,7 +28,7 @@ type answer struct {
 // judge says what an answer means. It is the one place in the house that knows
 // (WP-60..WP-71). What it does not know costs a message, never a subscriber.
 func judge(a answer) belfry.Outcome {
-	o := belfry.Outcome{Status: a.status, Skew: skew(a.header, a.now)}
+	o := belfry.Outcome{Status: a.status}
 	switch {
 	case a.status/100 == 2 && !dropped(a.header):
 		o.Verdict, o.TTL = belfry.Accepted, granted(a.header, a.asked)
@@ -48,6 +48,7 @@ func judge(a answer) belfry.Outcome {
 	default:
 		o.Verdict = belfry.Refused
 	}
+	o.Skew = skew(a.header, a.now)
 	if o.Verdict == belfry.Later {
 		o.RetryAfter = retryAfter(a.status, a.header, a.now.Add(o.Skew))
 	}

@@ -35,6 +35,12 @@ func fresh() (key *ecdh.PrivateKey, salt [16]byte, err error) {
 	return key, salt, err
 }
 
+// What every request says in the same words, which nobody writes to.
+var (
+	contentEncoding = []string{"aes128gcm"}
+	contentType     = []string{"application/octet-stream"}
+)
+
 func (e native) post(ctx context.Context, via *courier, l letter) (*http.Response, error) {
 	body, err := e.seal(l)
 	if err != nil {
@@ -47,9 +53,9 @@ func (e native) post(ctx context.Context, via *courier, l letter) (*http.Respons
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Content-Encoding", "aes128gcm")
-	req.Header.Set("Content-Type", "application/octet-stream")
-	req.Header.Set("TTL", strconv.Itoa(l.ttl))
+	req.Header["Content-Encoding"] = contentEncoding
+	req.Header["Content-Type"] = contentType
+	req.Header["Ttl"] = []string{strconv.Itoa(l.ttl)}
 	if l.urgency != "" {
 		req.Header.Set("Urgency", string(l.urgency))
 	}

@@ -130,7 +130,7 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 		return unsigned(err)
 	}
 
-	limited, stop := patience(ctx)
+	limited, stop := withPatience(ctx)
 	defer stop()
 	via := &courier{via: s.via, url: l.url, authorization: authorization}
 	secrets := func() []string { return l.secrets(authorization) }
@@ -176,7 +176,9 @@ func read(resp *http.Response) (said []byte) {
 	if resp.StatusCode/100 != 2 {
 		said, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	}
-	io.CopyN(io.Discard, resp.Body, maxDrain)
+	if resp.ContentLength != 0 {
+		io.CopyN(io.Discard, resp.Body, maxDrain)
+	}
 	return said
 }
 
