@@ -174,7 +174,7 @@ func TestRegistrationRefused(t *testing.T) {
 		{"not JSON", `{"subscription":`, 400, "json"},
 		{"a list", `[]`, 400, "json"},
 		{"no subscription", `{"channels":["news"]}`, 400, "subscription"},
-		{"a null subscription", `{"subscription":null}`, 400, "length"},
+		{"a null subscription", `{"subscription":null}`, 400, "subscription"},
 		{"an unknown member", `{"subscription":` + good + `,"user_id":"ada"}`, 400, "unknown-member"},
 		{"a user in the body", `{"subscription":` + good + `,"user":"ada"}`, 400, "user"},
 		{"a member twice", `{"subscription":` + good + `,"channels":[],"channels":["x"]}`, 400, "json"},

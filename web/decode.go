@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -47,7 +48,7 @@ var errTooDeep = errors.New("nests too deep")
 
 // shallow reports what stops b from being one value of JSON, not nested too deep.
 func shallow(b []byte) error {
-	d := jsontext.NewDecoder(strings.NewReader(string(b)))
+	d := jsontext.NewDecoder(bytes.NewBuffer(b))
 	for {
 		if _, err := d.ReadToken(); err == io.EOF {
 			return nil

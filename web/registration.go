@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/belfry-push/belfry"
@@ -33,12 +32,19 @@ func (s *Server) config(c *gin.Context) error {
 
 // A registration is what a page may say of itself. A member that is nil was not given.
 type registration struct {
-	Subscription jsontext.Value `json:"subscription"`
-	KeyID        *string        `json:"keyId"`
-	Channels     *[]string      `json:"channels"`
-	Locale       *string        `json:"locale"`
-	TimeZone     *string        `json:"timeZone"`
-	User         jsontext.Value `json:"user"` // null, once nobody is signed in any more; who somebody is stands in a token
+	Subscription *pushSubscription `json:"subscription"`
+	KeyID        *string           `json:"keyId"`
+	Channels     *[]string         `json:"channels"`
+	Locale       *string           `json:"locale"`
+	TimeZone     *string           `json:"timeZone"`
+	User         jsontext.Value    `json:"user"` // null, once nobody is signed in any more; who somebody is stands in a token
+}
+
+// A pushSubscription is one as browsers write it. They may add members of their
+// own to it, now or in ten years; those are passed over.
+type pushSubscription struct {
+	belfry.PushSubscription
+	Others jsontext.Value `json:",embed"`
 }
 
 // registered is the answer. Secret is there once, for a row that is new.
@@ -88,7 +94,7 @@ func (s *Server) register(c *gin.Context) error {
 	if r.User != nil {
 		return belfry.Invalid("user", "user", "is said of a device that is known, with PUT; who somebody is stands in "+userHeader)
 	}
-	change, err := s.check(c.Request.Context(), r)
+	change, err := s.check(r)
 	if err != nil {
 		return err
 	}
@@ -101,7 +107,15 @@ func (s *Server) register(c *gin.Context) error {
 		return err
 	}
 	row := *change.Subscription
-	row.KeyID, row.Origin = *change.KeyID, c.GetHeader("Origin")
+	row.Origin = c.GetHeader("Origin")
+	switch {
+	case change.KeyID != nil:
+		row.KeyID = *change.KeyID
+	case secret != nil:
+		row.KeyID = s.keyOf(c.Request.Context(), row.Endpoint)
+	default: // it is new, or will be refused
+		row.KeyID = s.Keys.Current().ID
+	}
 	if change.Channels != nil {
 		row.Channels = *change.Channels
 	}
@@ -140,9 +154,13 @@ func (s *Server) change(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	change, err := s.check(c.Request.Context(), r)
+	change, err := s.check(r)
 	if err != nil {
 		return err
+	}
+	if change.Subscription != nil && change.KeyID == nil {
+		id := s.keyOf(c.Request.Context(), change.Subscription.Endpoint)
+		change.KeyID = &id
 	}
 	u, err := s.somebody(c, r)
 	if err != nil {
@@ -176,9 +194,9 @@ func (s *Server) unregister(c *gin.Context) error {
 }
 
 // check turns what a page said into a change that may be stored.
-func (s *Server) check(ctx context.Context, r registration) (change subscriptions.Change, err error) {
+func (s *Server) check(r registration) (change subscriptions.Change, err error) {
 	if r.Subscription != nil {
-		row, err := s.checkSubscription(r.Subscription)
+		row, err := r.Subscription.Check(s.Hosts)
 		if err != nil {
 			return change, belfry.At("subscription", err)
 		}
@@ -207,21 +225,7 @@ func (s *Server) check(ctx context.Context, r registration) (change subscription
 		}
 	}
 	change.KeyID, change.Locale, change.TimeZone = r.KeyID, r.Locale, r.TimeZone
-	if change.Subscription != nil && change.KeyID == nil {
-		id := s.keyOf(ctx, change.Subscription.Endpoint)
-		change.KeyID = &id
-	}
 	return change, nil
-}
-
-// checkSubscription reads a PushSubscription. A browser may add members of its
-// own to it, now or in ten years; those are passed over.
-func (s *Server) checkSubscription(raw jsontext.Value) (belfry.Subscription, error) {
-	var p belfry.PushSubscription
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return belfry.Subscription{}, jsonError(err)
-	}
-	return p.Check(s.Hosts)
 }
 
 // keyOf says which key a subscription that does not say so was made with. An

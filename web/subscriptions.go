@@ -157,7 +157,7 @@ func (s *Server) changeSubscription(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	change, err := s.check(c.Request.Context(), registration{Channels: in.Channels, Locale: in.Locale, TimeZone: in.TimeZone})
+	change, err := s.check(registration{Channels: in.Channels, Locale: in.Locale, TimeZone: in.TimeZone})
 	if err != nil {
 		return err
 	}

@@ -72,26 +72,24 @@ func newCrowd(ctx context.Context, server string, connected bool) (crowd, error)
 			return crowd{}, err
 		}
 	}
-	waits, errs := make([]time.Duration, visitors), make([]error, visitors)
+	conns, waits, errs := make([]net.Conn, visitors), make([]time.Duration, visitors), make([]error, visitors)
 	begin := make(chan struct{})
 	var there, all sync.WaitGroup
 	there.Add(visitors)
 	for i := range visitors {
 		all.Go(func() {
-			var c net.Conn
 			if connected {
-				c, errs[i] = new(net.Dialer).DialContext(ctx, "tcp", u.Host)
+				conns[i], errs[i] = new(net.Dialer).DialContext(ctx, "tcp", u.Host)
 			}
 			there.Done()
 			<-begin
 			began := time.Now()
 			if !connected {
-				c, errs[i] = new(net.Dialer).DialContext(ctx, "tcp", u.Host)
+				conns[i], errs[i] = new(net.Dialer).DialContext(ctx, "tcp", u.Host)
 			}
 			if errs[i] == nil {
-				errs[i] = visit(c, requests[i])
+				errs[i] = visit(conns[i], requests[i])
 				waits[i] = time.Since(began)
-				c.Close()
 			}
 		})
 	}
@@ -100,6 +98,11 @@ func newCrowd(ctx context.Context, server string, connected bool) (crowd, error)
 	close(begin)
 	all.Wait()
 	c := crowd{waits: waits, all: time.Since(began)}
+	for _, conn := range conns { // only now, as browsers do; closing would else be a part of what others wait for
+		if conn != nil {
+			conn.Close()
+		}
+	}
 	slices.Sort(c.waits)
 	return c, errors.Join(errs...)
 }
