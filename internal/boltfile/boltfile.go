@@ -51,10 +51,8 @@ const (
 	lockTimeout = time.Second
 
 	// maxBatchDelay is how long the first of several writers waits for company
-	// before the transaction they share begins. It is added to what a visitor
-	// waits for a registration, who does not notice 10 ms; and it is longer than
-	// the fsync of a common disk, since shared transactions begun faster than the
-	// disk ends them would only queue, each nearly empty.
+	// before the transaction they share begins, if none is under way. It is added
+	// to what a visitor waits for a registration, who does not notice 10 ms.
 	maxBatchDelay = 10 * time.Millisecond
 
 	// maxBatchSize is how many writers share one transaction. A crowd waits for

@@ -8,24 +8,12 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"time"
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/belfry-push/belfry"
 )
-
-// A company is those who wait to write together.
-type company struct {
-	mu      sync.Mutex // guards waiting
-	waiting []writer
-}
-
-type writer struct {
-	fn   func(*bbolt.Tx) error
-	done chan error
-}
 
 // A verdict is why nothing is written any more.
 type verdict struct {
@@ -77,59 +65,6 @@ func (f *File) Update(fn func(*bbolt.Tx) error) (err error) {
 		committing = err == nil
 		return err
 	})
-}
-
-// Batch is Update in a transaction that all share who write at that time; how
-// many, and how long the first waits for them, are bbolt's settings. fn may run
-// more than once. bbolt's own Batch commits where no caller of it can catch what
-// a damaged page does.
-func (f *File) Batch(fn func(*bbolt.Tx) error) error {
-	w := writer{fn, make(chan error, 1)}
-	f.company.mu.Lock()
-	f.company.waiting = append(f.company.waiting, w)
-	switch len(f.company.waiting) {
-	case f.MaxBatchSize:
-		go f.write()
-	case 1:
-		time.AfterFunc(f.MaxBatchDelay, f.write)
-	}
-	f.company.mu.Unlock()
-	return <-w.done
-}
-
-// write writes what all have who wait. One who fails, and whose work bbolt then
-// takes back with that of the others, is tried once more alone.
-func (f *File) write() {
-	f.company.mu.Lock()
-	all := f.company.waiting
-	f.company.waiting = nil
-	f.company.mu.Unlock()
-	for len(all) > 0 {
-		at := 0
-		err := f.Update(func(tx *bbolt.Tx) error {
-			for at = range all {
-				if err := all[at].fn(tx); err != nil {
-					return err
-				}
-			}
-			at = len(all)
-			return nil
-		})
-		if at < len(all) && len(all) > 1 {
-			alone := all[at]
-			all[at] = all[len(all)-1]
-			all = all[:len(all)-1]
-			go func() { alone.done <- f.Update(alone.fn) }()
-			continue
-		}
-		if err == nil {
-			f.spare.take()
-		}
-		for _, w := range all {
-			w.done <- err
-		}
-		return
-	}
 }
 
 // isFull reports whether a commit failed for want of room, which bbolt bears: a
