@@ -156,7 +156,7 @@ func FuzzStream(f *testing.F) {
 			names = append(names, e.Event+" "+e.ID)
 		}
 		want := fmt.Sprintf("[hello %[1]s reset %[1]s  %[2]s ping %[2]s bye %[2]s]", b.cursor(0), place)
-		if fmt.Sprint(names) != want || got.lastID != place || got.retry < 1000 || got.retry > 10_000 {
+		if fmt.Sprint(names) != want || got.lastID != place || got.retry < 1000 || got.retry > 12_000 {
 			t.Fatalf("%q: %q, comes back from %q after %d ms; want %s", stream, names, got.lastID, got.retry, want)
 		}
 		said := members[struct {

@@ -52,8 +52,9 @@ const (
 	shards = 16
 )
 
-// comeBack is how long a page stays away, in milliseconds: 1 to 10 s (BR-64).
-func comeBack() int { return 1000 + rand.IntN(9000) }
+// comeBack is how long a page stays away, in milliseconds: 1 to 12 s, of which BR-64
+// asks for the first ten, and REL-11 for ten seconds between the first and the last.
+func comeBack() int { return 1000 + rand.IntN(11_000) }
 
 // A Hub streams a log to whoever listens.
 type Hub struct {

@@ -41,7 +41,7 @@ func TestProofExpires(t *testing.T) {
 					t.Errorf("of %v: %+v", left, f)
 				}
 			}
-			if b := members[bye](heard.last()); b.Reason != Auth || b.Retry < 1000 || b.Retry > 10_000 {
+			if b := members[bye](heard.last()); b.Reason != Auth || b.Retry < 1000 || b.Retry > 12_000 {
 				t.Errorf("%+v", b)
 			}
 		}
