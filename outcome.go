@@ -38,6 +38,6 @@ type Outcome struct {
 	Reason     string        // the push service's own short reason or ours, safe to show; may be empty
 	RetryAfter time.Duration // with Later: how long the push service asked us to wait; 0 means it did not
 	TTL        time.Duration // with Accepted: how long it will keep the message (RFC 8030 §5.2); 0 means it did not say
-	Skew       time.Duration // its clock less ours, from the Date header; 0 when unknown, and with Accepted, where nobody asks
+	Skew       time.Duration // its clock less ours, from the Date header; 0 when unknown, and with Accepted
 	Err        error         // what stopped the attempt, with no secret in it; nil when there was an answer
 }

@@ -447,7 +447,11 @@ func (e *Engine) tell(l *lane, state string, o belfry.Outcome) {
 	case state == waiting:
 		text = "a push service fails; its rows wait"
 	}
-	e.Log.Log(context.Background(), level, text, "host", l.host, "reason", why, "status", o.Status, "skew", o.Skew)
+	said := []any{"host", l.host, "reason", why, "status", o.Status}
+	if o.Skew != 0 {
+		said = append(said, "skew", o.Skew)
+	}
+	e.Log.Log(context.Background(), level, text, said...)
 	e.mu.Lock()
 	runs := slices.Collect(maps.Values(e.live))
 	e.mu.Unlock()

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -88,6 +89,7 @@ func (s *Signer) token(f tokenFor) *token {
 	if t, ok := s.tokens.Get(f); ok {
 		return t
 	}
+	f.audience = strings.Clone(f.audience) // it may be a part of an endpoint, which would stay for as long
 	fresh := &token{}
 	if t, ok, _ := s.tokens.PeekOrAdd(f, fresh); ok {
 		return t

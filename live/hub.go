@@ -52,8 +52,9 @@ const (
 	shards = 16
 )
 
-// comeBack is how long a page stays away, in milliseconds: 1 to 12 s, of which BR-64
-// asks for the first ten, and REL-11 for ten seconds between the first and the last.
+// comeBack is how long a page stays away, in milliseconds: 1 to 12 s. BR-64 would
+// end at 10, where the first and the last are less than the ten seconds apart that
+// REL-11 asks for.
 func comeBack() int { return 1000 + rand.IntN(11_000) }
 
 // A Hub streams a log to whoever listens.

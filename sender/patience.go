@@ -42,7 +42,7 @@ func withPatience(ctx context.Context) (limited context.Context, stop func()) {
 		GotConn:      func(httptrace.GotConnInfo) { p.begin() },
 	})
 	return limited, func() {
-		p.timer.Stop()
+		p.end()
 		cancel(nil)
 	}
 }
@@ -62,6 +62,14 @@ func (p *patience) begin() {
 	if !p.begun {
 		p.begun, p.until = true, time.Now().Add(timeLimit)
 	}
+}
+
+// end leaves no timer behind, nor one that look is about to set again.
+func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.until = time.Time{}
+	p.timer.Stop()
 }
 
 // look ends the patience, or looks again later. It looks every timeLimit, so that

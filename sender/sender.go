@@ -176,7 +176,7 @@ func read(resp *http.Response) (said []byte) {
 	if resp.StatusCode/100 != 2 {
 		said, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	}
-	if resp.ContentLength != 0 {
+	if resp.Body != http.NoBody { // most accepted ones have none
 		io.CopyN(io.Discard, resp.Body, maxDrain)
 	}
 	return said

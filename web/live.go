@@ -174,7 +174,7 @@ func (s *Server) refusal(c *gin.Context, err error) error {
 	if !isRefusal(err) {
 		return err
 	}
-	c.Header("Retry-After", strconv.Itoa(1+rand.IntN(10))) // not all in one moment (REL-11)
+	c.Header("Retry-After", strconv.Itoa(1+rand.IntN(12))) // not all in one moment (REL-11)
 	const hint = "come back when Retry-After says"
 	switch {
 	case errors.Is(err, live.ErrCrowded):

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/belfry-push/belfry"
@@ -42,9 +43,10 @@ type registration struct {
 
 // A pushSubscription is one as browsers write it. They may add members of their
 // own to it, now or in ten years; those are passed over.
-type pushSubscription struct {
-	belfry.PushSubscription
-	Others jsontext.Value `json:",embed"`
+type pushSubscription struct{ belfry.PushSubscription }
+
+func (p *pushSubscription) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return json.UnmarshalDecode(d, &p.PushSubscription, json.RejectUnknownMembers(false))
 }
 
 // registered is the answer. Secret is there once, for a row that is new.

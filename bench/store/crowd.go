@@ -51,10 +51,10 @@ func register(ctx context.Context, server string) (c crowds, err error) {
 	return c, err
 }
 
-func middle(ctx context.Context, server string, tries int, connected bool) (crowd, error) {
+func middle(ctx context.Context, server string, tries int, before bool) (crowd, error) {
 	var all []crowd
 	for range tries {
-		c, err := newCrowd(ctx, server, connected)
+		c, err := newCrowd(ctx, server, before)
 		if err != nil {
 			return crowd{}, err
 		}
@@ -67,7 +67,7 @@ func middle(ctx context.Context, server string, tries int, connected bool) (crow
 // newCrowd lets all visitors register at one moment, each on a connection of
 // its own. It writes and reads the connections itself: net/http's client takes
 // as much of the machine as the server, and we would measure both.
-func newCrowd(ctx context.Context, server string, connected bool) (crowd, error) {
+func newCrowd(ctx context.Context, server string, before bool) (crowd, error) {
 	u, err := url.Parse(server)
 	if err != nil {
 		return crowd{}, err
@@ -88,13 +88,13 @@ func newCrowd(ctx context.Context, server string, connected bool) (crowd, error)
 	there.Add(visitors)
 	for i := range visitors {
 		all.Go(func() {
-			if connected {
+			if before {
 				conns[i], errs[i] = new(net.Dialer).DialContext(ctx, "tcp", u.Host)
 			}
 			there.Done()
 			<-begin
 			began := time.Now()
-			if !connected {
+			if !before {
 				conns[i], errs[i] = new(net.Dialer).DialContext(ctx, "tcp", u.Host)
 			}
 			if errs[i] == nil {

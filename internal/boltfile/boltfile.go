@@ -51,8 +51,8 @@ const (
 	lockTimeout = time.Second
 
 	// maxBatchDelay is how long the first of several writers waits for company
-	// before the transaction they share begins, if none is under way. It is added
-	// to what a visitor waits for a registration, who does not notice 10 ms.
+	// before it is their turn; who comes until then goes with them. It is added to
+	// what a visitor waits for a registration, who does not notice 10 ms.
 	maxBatchDelay = 10 * time.Millisecond
 
 	// maxBatchSize is how many writers share one transaction. A crowd waits for

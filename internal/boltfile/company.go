@@ -1,7 +1,6 @@
 package boltfile
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -38,20 +37,25 @@ func (f *File) Batch(fn func(*bbolt.Tx) error) error {
 }
 
 // write writes what all have who wait once it is their turn, so that those who
-// come while another transaction is under way share the next one. One who fails,
-// and whose work bbolt then takes back with that of the others, is tried once more
-// alone.
+// come while another transaction is under way share the next one, and tells them.
 func (f *File) write() {
-	var all []writer
-	for gathered := false; !gathered || len(all) > 0; {
-		at := 0
-		err := f.Update(func(tx *bbolt.Tx) error {
-			if !gathered {
-				all, gathered = f.gather(), true
-			}
-			if len(all) == 0 {
-				return errNobody
-			}
+	all, err := f.together()
+	if err == nil {
+		f.spare.take()
+	}
+	for _, w := range all {
+		w.done <- err
+	}
+}
+
+// together returns whom err concerns. One who fails, and whose work bbolt then takes
+// back with that of the others, is not among them and is tried once more alone.
+func (f *File) together() (all []writer, err error) {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	for all = f.gather(); len(all) > 0; {
+		at := len(all) // nobody is to blame before it is somebody's turn, nor once all have had theirs
+		err = f.update(func(tx *bbolt.Tx) error {
 			for at = range all {
 				if err := all[at].fn(tx); err != nil {
 					return err
@@ -60,27 +64,16 @@ func (f *File) write() {
 			at = len(all)
 			return nil
 		})
-		if !gathered { // nothing is written any more
-			all, gathered = f.gather(), true
-		} else if at < len(all) && len(all) > 1 {
-			alone := all[at]
-			all[at] = all[len(all)-1]
-			all = all[:len(all)-1]
-			go func() { alone.done <- f.Update(alone.fn) }()
-			continue
+		if at == len(all) || len(all) == 1 {
+			break
 		}
-		if err == nil {
-			f.spare.take()
-		}
-		for _, w := range all {
-			w.done <- err
-		}
-		return
+		alone := all[at]
+		all[at] = all[len(all)-1]
+		all = all[:len(all)-1]
+		go func() { alone.done <- f.Update(alone.fn) }()
 	}
+	return all, err
 }
-
-// errNobody gives up a transaction for those whom another one took along.
-var errNobody = errors.New("nobody waits to write")
 
 // gather takes those who wait, as many as one transaction takes, and lets the
 // others come after them.

@@ -1,6 +1,7 @@
 package boltfile
 
 import (
+	"errors"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -42,12 +43,7 @@ func TestCompanyGrowsWhileItWaits(t *testing.T) {
 				}
 			})
 		}
-		deadline := time.Now().Add(10 * time.Second)
-		for waiting := 0; waiting < crowd && time.Now().Before(deadline); runtime.Gosched() {
-			f.company.mu.Lock()
-			waiting = len(f.company.waiting)
-			f.company.mu.Unlock()
-		}
+		f.await(crowd)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -80,9 +76,63 @@ func TestLargeCompany(t *testing.T) {
 		})
 	}
 	writers.Wait()
+	written := 0
 	for id, rows := range transactions {
-		if rows > f.MaxBatchSize {
+		if written += rows; rows > f.MaxBatchSize {
 			t.Errorf("transaction %d wrote %d rows", id, rows)
 		}
+	}
+	if written != 200 {
+		t.Errorf("%d rows were written", written)
+	}
+}
+
+// A crowd that waits when the file fails, or is closed, is told so to the last of it.
+func TestCompanyOfALostFile(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(*File, func() error) error{
+		"fails": func(f *File, wait func() error) error {
+			return f.Update(func(tx *bbolt.Tx) error {
+				tx.OnCommit(func() { panic("page 7 already freed") })
+				return wait()
+			})
+		},
+		"is closed": func(f *File, wait func() error) error {
+			f.writing.Lock()
+			defer f.writing.Unlock()
+			wait()
+			return errors.Join(errClosed, f.Close())
+		},
+	} {
+		f := opened(t)
+		f.MaxBatchDelay, f.MaxBatchSize = 0, 7
+		var writers sync.WaitGroup
+		err := lose(f, func() error {
+			for range 50 {
+				writers.Go(func() {
+					if f.Batch(func(*bbolt.Tx) error { t.Errorf("where it %s: somebody writes", name); return nil }) == nil {
+						t.Errorf("where it %s: somebody is told that it is written", name)
+					}
+				})
+			}
+			f.await(50)
+			return nil
+		})
+		if err == nil {
+			t.Errorf("it never %s", name)
+		}
+		writers.Wait()
+	}
+}
+
+var errClosed = errors.New("closed")
+
+// await waits until so many wait to write.
+func (f *File) await(n int) {
+	deadline := time.Now().Add(10 * time.Second)
+	for waiting := 0; waiting < n && time.Now().Before(deadline); runtime.Gosched() {
+		f.company.mu.Lock()
+		waiting = len(f.company.waiting)
+		f.company.mu.Unlock()
 	}
 }

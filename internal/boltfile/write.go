@@ -35,11 +35,16 @@ func (f *File) Failure() error { return f.failed.why }
 // another reason than that it is full, the file has failed: what the system
 // keeps of a file after a write or a flush that failed is not what is on the disk
 // (REL-09, REL-15).
-func (f *File) Update(fn func(*bbolt.Tx) error) (err error) {
+func (f *File) Update(fn func(*bbolt.Tx) error) error {
 	// bbolt's own lock is free again before it is known that a commit failed, and
 	// whoever waits for it would write on.
 	f.writing.Lock()
 	defer f.writing.Unlock()
+	return f.update(fn)
+}
+
+// update is Update for who holds writing.
+func (f *File) update(fn func(*bbolt.Tx) error) (err error) {
 	select {
 	case <-f.failed.passed:
 		return f.failed.why

@@ -46,10 +46,14 @@ func (st *stream) response(req *http.Request) (*http.Response, error) {
 	if st.status == 0 {
 		return nil, st.err
 	}
+	body := io.ReadCloser(http.NoBody)
+	if len(st.body) > 0 {
+		body = io.NopCloser(bytes.NewReader(st.body))
+	}
 	return &http.Response{
 		Status: strconv.Itoa(st.status) + " " + http.StatusText(st.status), StatusCode: st.status,
 		Proto: "HTTP/2.0", ProtoMajor: 2, Header: st.header,
-		Body: io.NopCloser(bytes.NewReader(st.body)), ContentLength: int64(len(st.body)), Request: req,
+		Body: body, ContentLength: int64(len(st.body)), Request: req,
 	}, nil
 }
 
