@@ -52,7 +52,7 @@ test-faults: ## make faults, in a small form
 
 .PHONY: faults
 faults: ## kill, stop, cut off, starve and damage the real program for minutes, and count what comes of it
-	$(GO) test -tags faults -count=1 -timeout 30m -v ./faults -full
+	$(GO) test -tags faults -count=1 -timeout 60m -v ./faults -full
 	$(GO) test -tags e2e -count=1 -timeout 30m -v ./e2e -run 'TestOpenPage|TestProxiesKeepStreams' -kills 20 -minutes 10
 
 .PHONY: e2e

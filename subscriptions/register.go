@@ -73,10 +73,24 @@ func (s *Store) admit(t tables, row *belfry.Subscription) error {
 	if err := t.checkDevices(nil, row); err != nil {
 		return err
 	}
-	if err := t.room(); err != nil {
+	if err := s.room(t); err != nil {
 		return err
 	}
 	return t.add(row)
+}
+
+// room asks for room once a transaction, which a thousand may share. Only a yes is
+// remembered: a transaction that is given up leaves its number to the next one.
+func (s *Store) room(t tables) error {
+	id := t.rows.Tx().ID()
+	if id == s.roomy {
+		return nil
+	}
+	err := t.room()
+	if err == nil {
+		s.roomy = id
+	}
+	return err
 }
 
 // checkDevices refuses a browser that would be one too many for its user.

@@ -61,6 +61,7 @@ type Store struct {
 	log     *slog.Logger
 	damaged atomic.Uint64
 	waiting atomic.Int64 // visitors in write; an import makes way for them
+	roomy   int          // the transaction that has room for new rows; belongs to who writes
 	leaving sync.Mutex   // held by who leaves on a full disk
 
 	importing sync.Mutex           // held while rows are added to the tail, and while it is indexed

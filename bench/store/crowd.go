@@ -3,18 +3,15 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/belfry-push/belfry/bench/rig"
 )
@@ -27,6 +24,9 @@ const (
 	// settling is how long a server has to take the connections that are open
 	// before: the kernel opens them in its stead.
 	settling = 100 * time.Millisecond
+
+	// patience is how long nobody may be answered.
+	patience = time.Minute
 
 	registering = visitors * (connected + strangers)
 )
@@ -43,18 +43,18 @@ func (c crowd) at(part float64) time.Duration { return c.waits[int(part*float64(
 // crowds are the middle ones of those that were tried, by their slowest hundredth.
 type crowds struct{ connected, strangers crowd }
 
-func register(ctx context.Context, server string) (c crowds, err error) {
-	if c.connected, err = middle(ctx, server, connected, true); err != nil {
+func register(server string) (c crowds, err error) {
+	if c.connected, err = middle(server, connected, true); err != nil {
 		return c, err
 	}
-	c.strangers, err = middle(ctx, server, strangers, false)
+	c.strangers, err = middle(server, strangers, false)
 	return c, err
 }
 
-func middle(ctx context.Context, server string, tries int, before bool) (crowd, error) {
+func middle(server string, tries int, before bool) (crowd, error) {
 	var all []crowd
 	for range tries {
-		c, err := newCrowd(ctx, server, before)
+		c, err := newCrowd(server, before)
 		if err != nil {
 			return crowd{}, err
 		}
@@ -64,58 +64,65 @@ func middle(ctx context.Context, server string, tries int, before bool) (crowd, 
 	return all[tries/2], nil
 }
 
-// newCrowd lets all visitors register at one moment, each on a connection of
-// its own. It writes and reads the connections itself: net/http's client takes
-// as much of the machine as the server, and we would measure both.
-func newCrowd(ctx context.Context, server string, before bool) (crowd, error) {
-	u, err := url.Parse(server)
+// newCrowd lets all visitors register at one moment, each on a connection of its
+// own. One thread writes and reads all of them, and collects no garbage meanwhile:
+// net/http's client, or a goroutine for each, takes as much of the machine as the
+// server, and we would measure both.
+func newCrowd(server string, before bool) (c crowd, err error) {
+	to, err := addressOf(server)
 	if err != nil {
-		return crowd{}, err
+		return c, err
 	}
 	requests := make([][]byte, visitors)
 	for i := range requests {
 		if requests[i], err = registration(server); err != nil {
-			return crowd{}, err
+			return c, err
 		}
 	}
-	// What collecting garbage takes of visitors who are on one machine would else
-	// be a part of what they wait for.
 	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	conns, waits, errs := make([]net.Conn, visitors), make([]time.Duration, visitors), make([]error, visitors)
-	begin := make(chan struct{})
-	var there, all sync.WaitGroup
-	there.Add(visitors)
-	for i := range visitors {
-		all.Go(func() {
-			if before {
-				conns[i], errs[i] = new(net.Dialer).DialContext(ctx, "tcp", u.Host)
-			}
-			there.Done()
-			<-begin
-			began := time.Now()
-			if !before {
-				conns[i], errs[i] = new(net.Dialer).DialContext(ctx, "tcp", u.Host)
-			}
-			if errs[i] == nil {
-				errs[i] = visit(conns[i], requests[i])
-				waits[i] = time.Since(began)
-			}
-		})
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	door, err := newDoor(visitors)
+	if err != nil {
+		return c, err
 	}
-	there.Wait()
-	time.Sleep(settling)
-	began := time.Now()
-	close(begin)
-	all.Wait()
-	c := crowd{waits: waits, all: time.Since(began)}
-	for _, conn := range conns { // only now, as browsers do; closing would else be a part of what others wait for
-		if conn != nil {
-			conn.Close()
+	defer door.close() // only when all are through, as browsers do; it would else be a part of what others wait for
+	if before {
+		for i := range visitors {
+			if err := door.connect(i, to); err != nil {
+				return c, err
+			}
+		}
+		time.Sleep(settling)
+	}
+	began, sent := time.Now(), make([]time.Time, visitors)
+	for i := range visitors {
+		sent[i] = time.Now()
+		if !before {
+			if err := door.connect(i, to); err != nil {
+				return c, err
+			}
+		}
+		if _, err := unix.Write(door.conns[i], requests[i]); err != nil {
+			return c, err
 		}
 	}
+	for len(c.waits) < visitors {
+		answered, err := door.wait()
+		if err != nil {
+			return c, err
+		}
+		for _, i := range answered {
+			if err := decided(door.conns[i]); err != nil {
+				return c, err
+			}
+			c.waits = append(c.waits, time.Since(sent[i]))
+		}
+	}
+	c.all = time.Since(began)
 	slices.Sort(c.waits)
-	return c, errors.Join(errs...)
+	return c, nil
 }
 
 // registration is a request as a browser sends it.
@@ -135,16 +142,13 @@ func registration(server string) ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// visit reads no more of the answer than what was decided: net/http would make
+// decided reads no more of an answer than what was decided: net/http would make
 // reading it as costly as giving it.
-func visit(c net.Conn, request []byte) error {
-	if _, err := c.Write(request); err != nil {
-		return err
-	}
+func decided(conn int) error {
 	answer := make([]byte, 1024)
-	n, err := c.Read(answer)
+	n, err := unix.Read(conn, answer)
 	if err != nil || !bytes.HasPrefix(answer[:n], []byte("HTTP/1.1 201 ")) {
-		return fmt.Errorf("a registration was answered %q %w", answer[:n], err)
+		return fmt.Errorf("a registration was answered %q %w", answer[:max(n, 0)], err)
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func (b bench) measure(rows int) (r result, err error) {
 	if err := r.importRows(b, s); err != nil {
 		return r, err
 	}
-	if r.crowds, err = register(b.ctx, s.URL); err != nil {
+	if r.crowds, err = register(s.URL); err != nil {
 		return r, err
 	}
 	for range 5 {
@@ -149,5 +149,5 @@ func (b bench) crowds(int) (c crowds, err error) {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	return register(b.ctx, s.URL)
+	return register(s.URL)
 }
