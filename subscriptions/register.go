@@ -79,18 +79,12 @@ func (s *Store) admit(t tables, row *belfry.Subscription) error {
 	return t.add(row)
 }
 
-// room asks for room once a transaction, which a thousand may share. Only a yes is
-// remembered: a transaction that is given up leaves its number to the next one.
+// room asks for room once a transaction, which a thousand may share.
 func (s *Store) room(t tables) error {
-	id := t.rows.Tx().ID()
-	if id == s.roomy {
-		return nil
+	if tx := t.rows.Tx(); tx != s.asked.tx {
+		s.asked.tx, s.asked.full = tx, t.room()
 	}
-	err := t.room()
-	if err == nil {
-		s.roomy = id
-	}
-	return err
+	return s.asked.full
 }
 
 // checkDevices refuses a browser that would be one too many for its user.

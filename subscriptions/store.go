@@ -61,8 +61,11 @@ type Store struct {
 	log     *slog.Logger
 	damaged atomic.Uint64
 	waiting atomic.Int64 // visitors in write; an import makes way for them
-	roomy   int          // the transaction that has room for new rows; belongs to who writes
-	leaving sync.Mutex   // held by who leaves on a full disk
+	asked   struct {     // for room, and in which transaction; belongs to who writes
+		tx   *bbolt.Tx
+		full error
+	}
+	leaving sync.Mutex // held by who leaves on a full disk
 
 	importing sync.Mutex           // held while rows are added to the tail, and while it is indexed
 	tail      atomic.Pointer[tail] // what an import did not index yet

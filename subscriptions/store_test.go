@@ -660,7 +660,10 @@ func TestImportKeepsKeys(t *testing.T) {
 func TestFullFile(t *testing.T) {
 	h := newHouse(t, subscriptions.Config{})
 	h.file.MaxSize = h.file.AllocSize + 5<<20
-	stored, full := 0, false
+	if _, err := h.Register(t.Context(), browser(-2), nil); err != nil {
+		t.Fatalf("register while there is room: %v", err)
+	}
+	stored, full := 1, false
 	for n := 0; !full && n < 100_000; n += 500 {
 		done, err := h.Import(t.Context(), crowd(n, 500), "")
 		if err != nil {

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command store measures the store at size: the real binary in a process of its
 // own, filled by a real import, registered with by a crowd of visitors, and read
 // as broadcasts read it. It does all of it twice, with a tenth of the rows and
