@@ -48,8 +48,9 @@ func (f *File) write() {
 	}
 }
 
-// together returns whom err concerns. One of several who fails, and whose work bbolt then takes
-// back with that of the others, is not among them and is tried once more alone.
+// together returns whom err concerns. One of several who fails, and whose work
+// bbolt then takes back with that of the others, is not among them and is tried
+// once more alone.
 func (f *File) together() (all []writer, err error) {
 	f.writing.Lock()
 	defer f.writing.Unlock()

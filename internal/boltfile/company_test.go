@@ -20,50 +20,13 @@ func opened(t *testing.T) *File {
 	return f
 }
 
-// Who comes while another transaction is under way shares the next one with all
-// who came meanwhile: a crowd that came in ten parts would wait for ten flushes.
-func TestCompanyGrowsWhileItWaits(t *testing.T) {
-	t.Parallel()
-	f := opened(t)
-	f.MaxBatchDelay = 0
-	const crowd = 100
+// write lets so many write at once. What it returns waits for them, and says how
+// many each transaction took.
+func write(t *testing.T, f *File, n int) (wait func() map[int]int) {
 	var writers sync.WaitGroup
 	var mu sync.Mutex
 	transactions := map[int]int{}
-	if err := f.Update(func(tx *bbolt.Tx) error {
-		for range crowd {
-			writers.Go(func() {
-				if err := f.Batch(func(tx *bbolt.Tx) error {
-					mu.Lock()
-					defer mu.Unlock()
-					transactions[tx.ID()]++
-					return nil
-				}); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		f.await(crowd)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	writers.Wait()
-	if len(transactions) != 1 {
-		t.Errorf("transactions and their rows: %v", transactions)
-	}
-}
-
-// A crowd of more than one transaction takes is written in several, to the last
-// of it.
-func TestLargeCompany(t *testing.T) {
-	t.Parallel()
-	f := opened(t)
-	f.MaxBatchDelay, f.MaxBatchSize = 0, 7
-	var writers sync.WaitGroup
-	var mu sync.Mutex
-	transactions := map[int]int{}
-	for range 200 {
+	for range n {
 		writers.Go(func() {
 			if err := f.Batch(func(tx *bbolt.Tx) error {
 				mu.Lock()
@@ -75,9 +38,40 @@ func TestLargeCompany(t *testing.T) {
 			}
 		})
 	}
-	writers.Wait()
+	return func() map[int]int {
+		writers.Wait()
+		return transactions
+	}
+}
+
+// Who comes while another transaction is under way shares the next one with all
+// who came meanwhile: a crowd that came in ten parts would wait for ten flushes.
+func TestCompanyGrowsWhileItWaits(t *testing.T) {
+	t.Parallel()
+	f := opened(t)
+	f.MaxBatchDelay = 0
+	const crowd = 100
+	var transactions func() map[int]int
+	if err := f.Update(func(tx *bbolt.Tx) error {
+		transactions = write(t, f, crowd)
+		f.await(crowd)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := transactions(); len(got) != 1 {
+		t.Errorf("transactions and their rows: %v", got)
+	}
+}
+
+// A crowd of more than one transaction takes is written in several, to the last
+// of it.
+func TestLargeCompany(t *testing.T) {
+	t.Parallel()
+	f := opened(t)
+	f.MaxBatchDelay, f.MaxBatchSize = 0, 7
 	written := 0
-	for id, rows := range transactions {
+	for id, rows := range write(t, f, 200)() {
 		if written += rows; rows > f.MaxBatchSize {
 			t.Errorf("transaction %d wrote %d rows", id, rows)
 		}
