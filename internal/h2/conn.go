@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -143,11 +144,21 @@ func (c *conn) leave() {
 	c.mu.Unlock()
 }
 
-// open begins a stream with a request. It is errParting where the connection
-// takes none any more.
+// A complaint is why a server ended a connection that it had something against.
+type complaint http2.ErrCode
+
+func (c complaint) Error() string { return fmt.Sprintf("%v: %v", errGoing, http2.ErrCode(c)) }
+func (c complaint) Unwrap() error { return errGoing }
+
+// open begins a stream with a request. It is errParting where the connection takes
+// none any more and another may, and not where the server complained: to make one
+// connection after the other would be worse.
 func (c *conn) open(req *http.Request, body []byte) (*stream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if complained, ok := c.last.(complaint); ok {
+		return nil, complained
+	}
 	if c.last != nil {
 		return nil, errParting
 	}

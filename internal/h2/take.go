@@ -1,7 +1,6 @@
 package h2
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
@@ -217,7 +216,7 @@ func (c *conn) breakOff(id uint32, why http2.StreamError) {
 func (c *conn) takeGoAway(f *http2.GoAwayFrame) {
 	why, unbegun := errGoing, errUnbegun
 	if f.ErrCode != http2.ErrCodeNo {
-		why = fmt.Errorf("%w: %v", errGoing, f.ErrCode)
+		why = complaint(f.ErrCode)
 		unbegun = why
 	}
 	c.retire(why)
