@@ -128,6 +128,7 @@ func (x *examination) row(tx *bbolt.Tx) boltfile.Visit {
 		for _, e := range t.entries(&row) {
 			got := e.index.Get([]byte(e.key))
 			if got == nil && e.index == t.byEndpoint && x.tail.holds(row) {
+				x.entries++
 				continue
 			}
 			if got == nil || !bytes.Equal(got, e.value) {

@@ -24,7 +24,7 @@ func TestExamineCountsDevicesAsTheyAre(t *testing.T) {
 	}
 	for _, id := range []string{"device", "imported"} {
 		row := belfry.Subscription{ID: id, Endpoint: belfry.StoredEndpoint("https://push.example/" + id), User: "ann", Imported: id == "imported"}
-		if err := file.Update(func(tx *bbolt.Tx) error { return openTables(tx).add(&row) }); err != nil {
+		if err := file.Update(func(tx *bbolt.Tx) error { return s.tables(tx).add(&row) }); err != nil {
 			t.Fatal(err)
 		}
 	}

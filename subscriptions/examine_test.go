@@ -46,6 +46,7 @@ func populated(t *testing.T) *house {
 		}
 		h.register(sub)
 	}
+	h.index()
 	return h
 }
 

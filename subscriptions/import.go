@@ -54,7 +54,6 @@ func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key str
 		err := s.db.Update(func(tx *bbolt.Tx) error {
 			t := s.tables(tx)
 			t.hold()
-			t.defers = len(batch) >= fewest // less is not worth an Index
 			for next < len(batch) && (next-at < fewest || s.waiting.Load() == 0) {
 				if err := s.importInto(&part, t, next, batch[next], key); err != nil {
 					return err

@@ -61,6 +61,9 @@ func (s *Store) Register(ctx context.Context, sub belfry.Subscription, secret *b
 	if err != nil {
 		return Registration{}, wrap("register", err)
 	}
+	if done.Created {
+		s.catchUp()
+	}
 	return done, nil
 }
 

@@ -67,8 +67,8 @@ type Store struct {
 	}
 	leaving sync.Mutex // held by who leaves on a full disk
 
-	importing sync.Mutex           // held while rows are added to the tail, and while it is indexed
-	tail      atomic.Pointer[tail] // what an import did not index yet
+	importing sync.Mutex           // held by who imports or indexes
+	tail      atomic.Pointer[tail] // which rows are not indexed yet
 }
 
 // New makes the store's buckets in db where they are missing.

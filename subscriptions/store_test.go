@@ -26,6 +26,13 @@ type house struct {
 	cfg  subscriptions.Config
 }
 
+func (h *house) index() {
+	h.t.Helper()
+	if err := h.IndexAll(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 func newHouse(t testing.TB, cfg subscriptions.Config) *house {
 	h := &house{t: t, path: filepath.Join(t.TempDir(), "belfry.db"), cfg: cfg}
 	h.open()

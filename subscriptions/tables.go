@@ -19,8 +19,8 @@ import (
 //	subscriptions.by_id, .by_endpoint
 //	    key    public id; SHA-256 of the endpoint, so saving twice is saving once
 //	    value  sequence
-//	    the bucket's own sequence, of .by_endpoint: from which row on some may be missing in it, while
-//	           an import goes on (tail.go); 0 when none is
+//	    the bucket's own sequence, of .by_endpoint: from which row on some may be missing in it (tail.go);
+//	           0 when none is
 //	subscriptions.by_channel, .by_user
 //	    key    channel or user, 0x00, sequence   neither holds a NUL, so one Seek finds the first member
 //	    value  empty
@@ -30,7 +30,7 @@ import (
 //	    value  8-byte big-endian number, never zero
 //
 // All but the first are derived: they are written in the same transaction as
-// subscriptions, but for the endpoints of an import, and can be made anew from it.
+// subscriptions, but for the endpoints of new rows, and can be made anew from it.
 var (
 	rowsName  = []byte("subscriptions")
 	idsName   = []byte("subscriptions.by_id")
@@ -54,10 +54,8 @@ type tables struct {
 	// that is written before the commit changes it, and it takes a system call.
 	full error
 
-	// tail is where rows are looked for that are not in byEndpoint yet; defers is
-	// whether new rows go there.
-	tail   *tail
-	defers bool
+	// tail is where rows are looked for that are not in byEndpoint yet.
+	tail *tail
 }
 
 func openTables(tx *bbolt.Tx) tables {
@@ -155,7 +153,7 @@ func (t tables) derive(old, now *belfry.Subscription) error {
 	}
 	for _, e := range is {
 		if !slices.ContainsFunc(was, e.same) {
-			if err := t.put(e); err != nil {
+			if err := t.put(e, old == nil); err != nil {
 				return err
 			}
 		}
@@ -163,8 +161,9 @@ func (t tables) derive(old, now *belfry.Subscription) error {
 	return t.count(tallies(old), tallies(now))
 }
 
-func (t tables) put(e entry) error {
-	if t.defers && e.index == t.byEndpoint {
+// put adds an entry, of a row that is new or not.
+func (t tables) put(e entry, isNew bool) error {
+	if isNew && e.index == t.byEndpoint {
 		return t.leave(e)
 	}
 	return e.index.Put([]byte(e.key), e.value)

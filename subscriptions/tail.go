@@ -5,23 +5,35 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/belfry-push/belfry"
 	"github.com/belfry-push/belfry/internal/boltfile"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
-// maxTail is how many rows an import brings before they are indexed: some 20 MB
-// of memory, and about what New reads where an import was killed. With half as
-// many, twice the pages are written.
-const maxTail = 1 << 17
+const (
+	// maxTail is how many new rows wait for their index at most: some 20 MB of
+	// memory. Half as many would write twice the pages.
+	maxTail = 1 << 17
 
-// A tail is the rows that an import appended and that are not in
-// subscriptions.by_endpoint yet. Each row's hash belongs on another page of that
-// index; gathered and sorted, many meet on one, and a page is written some times
-// and not with each of a hundred transactions.
+	// enough is how many wait where no import goes on, in some 2 MB. A killed
+	// server reads them at its next start, which takes 30 ms.
+	enough = 1 << 14
+
+	// pieces is in how many transactions a tail is indexed, since bbolt holds in
+	// memory what one has changed, and keeps others from writing.
+	pieces = 8
+)
+
+// A tail is new rows that are not in subscriptions.by_endpoint yet. Each row's hash
+// belongs on another page of that index; gathered and sorted, many meet on one,
+// and a page is written some times and not with each transaction. A crowd that
+// registers would else wait for a page each, in an index that is large.
 //
 // It says where a row may be, and not that it is there: a transaction may be
 // taken back, and a row may leave or move. So who follows it looks at the row.
@@ -30,14 +42,33 @@ const maxTail = 1 << 17
 type tail struct {
 	mu   sync.RWMutex // guards rows
 	rows map[[32]byte]uint64
+
+	// next is where rows go while these are being indexed. Who reads in a
+	// transaction begins at the tail from before it, and so misses none.
+	next atomic.Pointer[tail]
 }
 
 func newTail() *tail { return &tail{rows: map[[32]byte]uint64{}} }
 
+// add is for who holds the lock to write.
 func (l *tail) add(hash [32]byte, seq uint64) {
+	if next := l.next.Load(); next != nil {
+		l = next
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rows[hash] = seq
+}
+
+// places are where a row with this hash may be.
+func (l *tail) places(hash [32]byte) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for ; l != nil; l = l.next.Load() {
+			if seq, found := l.find(hash); found && !yield(seq) {
+				return
+			}
+		}
+	}
 }
 
 func (l *tail) find(hash [32]byte) (seq uint64, found bool) {
@@ -48,14 +79,33 @@ func (l *tail) find(hash [32]byte) (seq uint64, found bool) {
 }
 
 func (l *tail) holds(row belfry.Subscription) bool {
-	seq, found := l.find(row.Endpoint.Hash())
-	return found && seq == uint64(row.Seq)
+	for seq := range l.places(row.Endpoint.Hash()) {
+		if seq == uint64(row.Seq) {
+			return true
+		}
+	}
+	return false
 }
 
-func (l *tail) size() int {
+func (l *tail) size() (n int) {
+	for ; l != nil; l = l.next.Load() {
+		l.mu.RLock()
+		n += len(l.rows)
+		l.mu.RUnlock()
+	}
+	return n
+}
+
+// first is the number of the oldest row, or 0.
+func (l *tail) first() (seq uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return len(l.rows)
+	for _, at := range l.rows {
+		if seq == 0 || at < seq {
+			seq = at
+		}
+	}
+	return seq
 }
 
 // A late row is one that is not indexed yet.
@@ -89,31 +139,43 @@ func (t tables) leave(e entry) error {
 
 // late reads the row with this endpoint, if it is in the tail.
 func (t tables) late(e belfry.Endpoint, hash [32]byte) (belfry.Subscription, error) {
-	seq, found := t.tail.find(hash)
-	if !found {
-		return belfry.Subscription{}, belfry.ErrNotFound
+	for seq := range t.tail.places(hash) {
+		if row, err := t.row(seq); err == nil && row.Endpoint == e {
+			return row, nil
+		} // else it is gone, or damaged and so nobody's, or was never written
 	}
-	row, err := t.row(seq)
-	if err != nil || row.Endpoint != e { // it is gone, or damaged and so nobody's, or was never written
-		return belfry.Subscription{}, belfry.ErrNotFound
-	}
-	return row, nil
+	return belfry.Subscription{}, belfry.ErrNotFound
 }
 
-// Index finishes an import: it brings the index of endpoints up to date. Rows are
-// found all the while; what is not indexed when the server dies, New indexes.
+// Index finishes an import: where it brought many rows it brings the index of
+// endpoints up to date. Rows are found all the while.
 func (s *Store) Index(ctx context.Context) error {
 	s.importing.Lock()
 	defer s.importing.Unlock()
-	if s.tail.Load().size() == 0 {
+	if s.tail.Load().size() < enough {
 		return nil
 	}
 	return wrap("index", s.index(ctx))
 }
 
-// index writes the tail into the index, a piece at a time, as Import does.
+// catchUp indexes beside those who register, once enough have.
+func (s *Store) catchUp() {
+	if s.tail.Load().size() < enough || !s.importing.TryLock() {
+		return
+	}
+	go func() {
+		defer s.importing.Unlock()
+		// A file that is closed meanwhile keeps its tail.
+		if err := s.index(context.Background()); err != nil && !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
+			s.log.Warn("new subscriptions are not indexed yet; they are found none the less", "err", err)
+		}
+	}()
+}
+
+// index writes the tail into the index, a piece at a time. Who calls holds importing.
 func (s *Store) index(ctx context.Context) error {
-	all := s.tail.Load().sorted()
+	full := s.tail.Load()
+	var all []late
 	for at, more := 0, true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -124,7 +186,11 @@ func (s *Store) index(ctx context.Context) error {
 			if err := t.room(); err != nil { // what is left is for those who leave
 				return err
 			}
-			for at < len(all) && at-from < maxTail/8 && (at-from < fewest || s.waiting.Load() == 0) {
+			if all == nil { // nobody else is writing here
+				full.next.CompareAndSwap(nil, newTail())
+				all = full.sorted()
+			}
+			for at < len(all) && at-from < max(len(all)/pieces, fewest) && (at-from < fewest || s.waiting.Load() == 0) {
 				if err := t.index(all[at]); err != nil {
 					return err
 				}
@@ -133,14 +199,14 @@ func (s *Store) index(ctx context.Context) error {
 			if more = at < len(all); more {
 				return nil
 			}
-			return t.byEndpoint.SetSequence(0)
+			return t.byEndpoint.SetSequence(full.next.Load().first())
 		})
 		if err != nil {
 			return boltfile.Explain(err)
 		}
 	}
-	// A new one, for whoever reads in a transaction from before needs the old.
-	s.tail.Store(newTail())
+	// Not before: who reads in a transaction from before needs these rows.
+	s.tail.Store(full.next.Load())
 	return nil
 }
 
@@ -153,12 +219,12 @@ func (t tables) index(l late) error {
 	return t.byEndpoint.Put(l.hash[:], seqKey(l.seq))
 }
 
-// resume indexes what an import left behind that was killed.
+// resume reads the tail of a server that is gone.
 func (s *Store) resume() error {
-	var from uint64
-	err := boltfile.View(s.db, func(tx *bbolt.Tx) error {
+	return boltfile.View(s.db, func(tx *bbolt.Tx) error {
 		t := s.tables(tx)
-		if from = t.byEndpoint.Sequence(); from == 0 {
+		from := t.byEndpoint.Sequence()
+		if from == 0 {
 			return nil
 		}
 		c := t.rows.Cursor()
@@ -169,12 +235,4 @@ func (s *Store) resume() error {
 		}
 		return nil
 	})
-	if err != nil || from == 0 {
-		return err
-	}
-	if err := s.index(context.Background()); !errors.Is(err, belfry.ErrFull) {
-		return err
-	}
-	s.log.Warn("the rows of an import that was cut off are not indexed, for want of room; they are found none the less, and the next import or start indexes them")
-	return nil
 }

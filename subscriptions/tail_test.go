@@ -1,6 +1,7 @@
 package subscriptions
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// While an import goes on, its rows are in no index by endpoint. They are found
+// New rows are in no index by endpoint for a while. They are found
 // none the less, whatever becomes of them meanwhile, also when the server was
 // killed in the middle; and in the end each is indexed that is there, and no other.
 // A row that is not found would be doubled by its browser's next visit.
@@ -66,9 +67,7 @@ func TestTail(t *testing.T) {
 		{"a transaction is taken back", func(s *Store) error {
 			undone := errors.New("undone")
 			err := s.db.Update(func(tx *bbolt.Tx) error {
-				tables := s.tables(tx)
-				tables.defers = true
-				_, err := s.importOne(tables, belfry.Subscription{Endpoint: at("c")}, "")
+				_, err := s.importOne(s.tables(tx), belfry.Subscription{Endpoint: at("c")}, "")
 				return errors.Join(err, undone)
 			})
 			if err.Error() != undone.Error() {
@@ -117,11 +116,13 @@ func TestTail(t *testing.T) {
 				if err := tt.happens(s); err != nil {
 					t.Fatal(err)
 				}
-				check("while it goes on", false)
+				check("before they are indexed", false)
 				if killed {
 					file.Close()
 					file, s = opened(t, path)
-				} else if err := s.Index(t.Context()); err != nil {
+					check("after a start", false)
+				}
+				if err := s.index(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				check("in the end", true)
@@ -130,7 +131,7 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// Whoever reads in a transaction from before the end of an import finds its rows.
+// Whoever reads in a transaction from before an Index finds its rows.
 func TestTailInAnOlderTransaction(t *testing.T) {
 	_, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
 	e := belfry.StoredEndpoint("https://fcm.googleapis.com/a")
@@ -144,13 +145,13 @@ func TestTailInAnOlderTransaction(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n < 2 {
-			if err := s.Index(t.Context()); err != nil {
+			if err := s.index(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	err := s.read(t.Context(), func(before tables) error {
-		if err := s.Index(t.Context()); err != nil {
+		if err := s.index(t.Context()); err != nil {
 			return err
 		}
 		_, err := before.byHash(e)
@@ -190,7 +191,7 @@ func TestTailOnAFullDisk(t *testing.T) {
 		refused = len(done.Refused)
 	}
 	s.waiting.Store(1) // in small pieces, which come closest to the end
-	if err := s.Index(t.Context()); !errors.Is(err, belfry.ErrFull) {
+	if err := s.index(t.Context()); !errors.Is(err, belfry.ErrFull) {
 		t.Fatalf("indexed: %v", err)
 	}
 	file.View(func(tx *bbolt.Tx) error {
@@ -213,7 +214,7 @@ func TestTailOnAFullDisk(t *testing.T) {
 		}
 	}
 	file.MaxSize = 0
-	if err := s.Index(t.Context()); err != nil || s.tail.Load().size() > 0 {
+	if err := s.index(t.Context()); err != nil || s.tail.Load().size() > 0 {
 		t.Errorf("once there is room: %v", err)
 	}
 	if found, err := s.Examine(t.Context()); err != nil || len(found.Findings) > 0 {
@@ -221,20 +222,23 @@ func TestTailOnAFullDisk(t *testing.T) {
 	}
 }
 
-// While an import goes on, doctor still misses what should be indexed, and a
-// damaged row of the import keeps its browser from nothing.
+// Doctor still misses what should be indexed while there is a tail, and a damaged
+// row of that keeps its browser from nothing.
 func TestTailIsNoExcuse(t *testing.T) {
 	file, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
-	imported, visitor := many("crowd", fewest), many("visitor", 1)[0]
-	if _, err := s.Import(t.Context(), imported, ""); err != nil {
+	visitor, imported := many("visitor", 1)[0], many("crowd", fewest)
+	if _, err := s.Register(t.Context(), visitor, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Register(t.Context(), visitor, nil); err != nil {
+	if err := s.index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Import(t.Context(), imported, ""); err != nil {
 		t.Fatal(err)
 	}
 	err := file.Update(func(tx *bbolt.Tx) error {
 		hash := visitor.Endpoint.Hash()
-		return errors.Join(tx.Bucket(endsName).Delete(hash[:]), tx.Bucket(rowsName).Put(seqKey(1), []byte("damaged")))
+		return errors.Join(tx.Bucket(endsName).Delete(hash[:]), tx.Bucket(rowsName).Put(seqKey(2), []byte("damaged")))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -245,6 +249,137 @@ func TestTailIsNoExcuse(t *testing.T) {
 	}
 	if _, err := s.Register(t.Context(), imported[0], nil); err != nil {
 		t.Errorf("whose row is damaged cannot register: %v", err)
+	}
+}
+
+// Between the transactions of an Index visitors come, go and move. None is lost or
+// found where they are not: at once, for who reads in a transaction from before,
+// after it failed or was killed in the middle, and in the end.
+func TestTailWhileItIsIndexed(t *testing.T) {
+	const rows = 3 * fewest
+	crowd := many("crowd", rows)
+	for pause := range 4 {
+		for _, then := range []string{"goes on", "fails", "is killed"} {
+			t.Run(fmt.Sprint(pause, " ", then), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "belfry.db")
+				file, s := opened(t, path)
+				if _, err := s.Import(t.Context(), crowd, ""); err != nil {
+					t.Fatal(err)
+				}
+				before := s.tail.Load()
+				stays, leaves, moves, moved, comes := crowd[0], crowd[1], crowd[2], many("moved", 1)[0], many("visitor", 1)[0]
+				check := func(when string, t0 *tail) {
+					t.Helper()
+					for _, e := range []struct {
+						name string
+						at   belfry.Subscription
+						want belfry.Position
+					}{{"stays", stays, 1}, {"leaves", leaves, rows + 2}, {"moves", moves, 0}, {"moved", moved, 3}, {"comes", comes, rows + 1}} {
+						var got belfry.Subscription
+						err := file.View(func(tx *bbolt.Tx) (err error) {
+							tables := openTables(tx)
+							tables.tail = t0
+							got, err = tables.byHash(e.at.Endpoint)
+							return err
+						})
+						if got.Seq != e.want || (err != nil) != (e.want == 0) {
+							t.Errorf("%s: %s is row %d, %v; want %d", when, e.name, got.Seq, err, e.want)
+						}
+					}
+					if found, err := s.Examine(t.Context()); err != nil || len(found.Findings) > 0 {
+						t.Errorf("%s: %v, %v", when, found.Findings, err)
+					}
+				}
+				s.waiting.Store(1) // in small pieces
+				stop := errors.New("stopped")
+				ctx := &pausing{Context: t.Context(), at: pause, then: func() error {
+					s.waiting.Store(0)
+					row := func(sub belfry.Subscription) string {
+						row, err := s.ByEndpoint(t.Context(), sub.Endpoint)
+						if err != nil {
+							t.Error(err)
+						}
+						return row.ID
+					}
+					_, came := s.Register(t.Context(), comes, nil)
+					left := s.Remove(t.Context(), row(leaves))
+					_, again := s.Register(t.Context(), leaves, nil)
+					_, went := s.Update(t.Context(), row(moves), Change{Subscription: &moved})
+					if err := errors.Join(came, left, again, went); err != nil {
+						t.Error(err)
+					}
+					check("between", s.tail.Load())
+					check("who reads from before", before)
+					s.waiting.Store(1)
+					if then == "goes on" {
+						return nil
+					}
+					return stop
+				}}
+				if err := s.index(ctx); err != nil && err != stop {
+					t.Fatal(err)
+				}
+				if ctx.at >= 0 { // it was done before
+					ctx.then()
+				}
+				s.waiting.Store(0)
+				check("afterwards", s.tail.Load())
+				check("who still reads from before", before)
+				if then == "is killed" {
+					file.Close()
+					file, s = opened(t, path)
+					check("after a start", s.tail.Load())
+				}
+				for range 2 { // what was begun, and what came meanwhile
+					if err := s.index(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				check("in the end", newTail())
+			})
+		}
+	}
+}
+
+// pausing is a context that does something when it is asked for the at-th time.
+type pausing struct {
+	context.Context
+	at   int
+	then func() error
+}
+
+func (p *pausing) Err() error {
+	if p.at--; p.at == -1 {
+		return p.then()
+	}
+	return nil
+}
+
+// Those who register cause the index to be brought up to date, once they are
+// enough, beside the next ones.
+func TestTailCatchesUp(t *testing.T) {
+	file, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
+	if _, err := s.Import(t.Context(), many("crowd", enough-2), ""); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range []int{enough - 1, 0, 1} {
+		if _, err := s.Register(t.Context(), many(fmt.Sprint(n), 1)[0], nil); err != nil {
+			t.Fatal(err)
+		}
+		s.importing.Lock() // it is held by who indexes
+		if got := s.tail.Load().size(); got != want {
+			t.Errorf("after %d registrations %d rows are not indexed, want %d", n+1, got, want)
+		}
+		s.importing.Unlock()
+	}
+	if _, err := s.Import(t.Context(), many("more", enough), ""); err != nil {
+		t.Fatal(err)
+	}
+	file.Close() // and this keeps nobody
+	s.catchUp()
+	s.importing.Lock()
+	if got := s.tail.Load().size(); got != enough+1 {
+		t.Errorf("%d rows are left in a file that was closed, want %d", got, enough+1)
 	}
 }
 
