@@ -58,9 +58,11 @@ func judge(a answer) belfry.Outcome {
 
 // dropped reports whether Microsoft took a message and then threw it away (WP-70).
 func dropped(h http.Header) bool {
-	// In the form that net/http keeps them in: another is made into it each time.
-	for _, name := range []string{"X-Wns-Status", "X-Wns-Notificationstatus"} {
-		switch strings.ToLower(h.Get(name)) {
+	for _, said := range [...][]string{h["X-Wns-Status"], h["X-Wns-Notificationstatus"]} {
+		if len(said) == 0 {
+			continue
+		}
+		switch strings.ToLower(said[0]) {
 		case "dropped", "channelthrottled":
 			return true
 		}

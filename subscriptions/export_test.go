@@ -4,7 +4,7 @@ import "context"
 
 // IndexAll indexes what waits for it, however little.
 func (s *Store) IndexAll(ctx context.Context) error {
-	s.importing.Lock()
-	defer s.importing.Unlock()
+	s.indexing.Lock()
+	defer s.indexing.Unlock()
 	return s.index(ctx)
 }

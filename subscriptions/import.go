@@ -43,8 +43,10 @@ const fewest = 1000
 // once. But as soon as a visitor waits, those that are in are written, and the
 // rest is left for the next one. Index belongs after the last batch.
 func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key string) (done Imported, err error) {
-	s.importing.Lock()
-	defer s.importing.Unlock()
+	many := len(batch) >= fewest
+	if many {
+		s.loading.Store(true)
+	}
 	for at := 0; at < len(batch); {
 		if err := ctx.Err(); err != nil {
 			return done, err
@@ -68,10 +70,11 @@ func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key str
 		at = next
 		done.add(part)
 	}
-	if s.tail.Load().size() < maxTail {
-		return done, nil
+	if many {
+		return done, wrap("import", s.indexDown(ctx, maxTail))
 	}
-	return done, wrap("import", s.index(ctx))
+	s.catchUp()
+	return done, nil
 }
 
 func (i *Imported) add(part Imported) {

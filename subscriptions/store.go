@@ -67,8 +67,10 @@ type Store struct {
 	}
 	leaving sync.Mutex // held by who leaves on a full disk
 
-	importing sync.Mutex           // held by who imports or indexes
-	tail      atomic.Pointer[tail] // which rows are not indexed yet
+	tail     atomic.Pointer[tail] // which rows are not indexed yet
+	indexing sync.Mutex           // held by who indexes them
+	loading  atomic.Bool          // an import goes on, and says when it is time for that
+	enough   atomic.Int64         // how many of them are, else
 }
 
 // New makes the store's buckets in db where they are missing.
@@ -89,6 +91,7 @@ func New(db *boltfile.File, cfg Config) (*Store, error) {
 		s.log = slog.Default()
 	}
 	s.tail.Store(newTail())
+	s.enough.Store(enough)
 	err := makeTables(db)
 	if err == nil {
 		err = s.resume()

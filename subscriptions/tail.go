@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	// maxTail is how many new rows wait for their index at most: some 20 MB of
+	// maxTail is how many new rows an import lets wait for their index: some 20 MB of
 	// memory. Half as many would write twice the pages.
 	maxTail = 1 << 17
 
-	// enough is how many wait where no import goes on, in some 2 MB. A killed
-	// server reads them at its next start, which takes 30 ms.
+	// enough is how many wait where no import goes on, in some 2 MB. The next
+	// start reads them, which takes 30 ms.
 	enough = 1 << 14
 
 	// pieces is in how many transactions a tail is indexed, since bbolt holds in
@@ -40,42 +40,64 @@ const (
 // On the disk is only where it begins, as the sequence of the index; from there
 // on all rows may be missing in the index, and New makes the tail anew.
 type tail struct {
-	mu   sync.RWMutex // guards rows
-	rows map[[32]byte]uint64
+	mu   sync.RWMutex // guards the next two
+	rows []late
+	last map[[32]byte]int // where in rows the latest with this hash is, from 1
 
 	// next is where rows go while these are being indexed. Who reads in a
 	// transaction begins at the tail from before it, and so misses none.
 	next atomic.Pointer[tail]
 }
 
-func newTail() *tail { return &tail{rows: map[[32]byte]uint64{}} }
+// A late row is one that is not indexed yet.
+type late struct {
+	hash   [32]byte
+	seq    uint64
+	before int // the one before it with this hash, as in last; 0 where there is none
+}
 
-// add is for who holds the lock to write.
+func newTail() *tail { return &tail{last: map[[32]byte]int{}} }
+
+// add is for who holds the lock to write. It forgets no row that had this hash
+// before: who is reading may still see that one, and a transaction that is taken
+// back leaves it where it was.
 func (l *tail) add(hash [32]byte, seq uint64) {
 	if next := l.next.Load(); next != nil {
 		l = next
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rows[hash] = seq
+	l.rows = append(l.rows, late{hash, seq, l.last[hash]})
+	l.last[hash] = len(l.rows)
 }
 
 // places are where a row with this hash may be.
 func (l *tail) places(hash [32]byte) iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
-		for ; l != nil; l = l.next.Load() {
-			if seq, found := l.find(hash); found && !yield(seq) {
-				return
+		for l := l; l != nil; l = l.next.Load() {
+			for row := l.latest(hash); row.seq > 0; row = l.at(row.before) {
+				if !yield(row.seq) {
+					return
+				}
 			}
 		}
 	}
 }
 
-func (l *tail) find(hash [32]byte) (seq uint64, found bool) {
+func (l *tail) latest(hash [32]byte) late {
+	l.mu.RLock()
+	at := l.last[hash]
+	l.mu.RUnlock()
+	return l.at(at)
+}
+
+func (l *tail) at(n int) late {
+	if n == 0 {
+		return late{}
+	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	seq, found = l.rows[hash]
-	return seq, found
+	return l.rows[n-1]
 }
 
 func (l *tail) holds(row belfry.Subscription) bool {
@@ -100,28 +122,19 @@ func (l *tail) size() (n int) {
 func (l *tail) first() (seq uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	for _, at := range l.rows {
-		if seq == 0 || at < seq {
-			seq = at
+	for _, row := range l.rows {
+		if seq == 0 || row.seq < seq {
+			seq = row.seq
 		}
 	}
 	return seq
 }
 
-// A late row is one that is not indexed yet.
-type late struct {
-	hash [32]byte
-	seq  uint64
-}
-
 // sorted is the tail in the order of the index.
 func (l *tail) sorted() []late {
 	l.mu.RLock()
-	defer l.mu.RUnlock()
-	all := make([]late, 0, len(l.rows))
-	for hash, seq := range l.rows {
-		all = append(all, late{hash, seq})
-	}
+	all := slices.Clone(l.rows)
+	l.mu.RUnlock()
 	slices.SortFunc(all, func(a, b late) int { return bytes.Compare(a.hash[:], b.hash[:]) })
 	return all
 }
@@ -150,29 +163,43 @@ func (t tables) late(e belfry.Endpoint, hash [32]byte) (belfry.Subscription, err
 // Index finishes an import: where it brought many rows it brings the index of
 // endpoints up to date. Rows are found all the while.
 func (s *Store) Index(ctx context.Context) error {
-	s.importing.Lock()
-	defer s.importing.Unlock()
-	if s.tail.Load().size() < enough {
-		return nil
-	}
-	return wrap("index", s.index(ctx))
+	s.loading.Store(false)
+	return wrap("index", s.indexDown(ctx, enough))
 }
 
-// catchUp indexes beside those who register, once enough have.
+// indexDown indexes until fewer rows than that wait.
+func (s *Store) indexDown(ctx context.Context, to int) error {
+	s.indexing.Lock()
+	defer s.indexing.Unlock()
+	for s.tail.Load().size() >= to {
+		if err := s.index(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// catchUp indexes beside those who write, once enough rows wait. Where that fails
+// it is tried again when as many more have come.
 func (s *Store) catchUp() {
-	if s.tail.Load().size() < enough || !s.importing.TryLock() {
+	if s.loading.Load() || s.tail.Load().size() < int(s.enough.Load()) || !s.indexing.TryLock() {
 		return
 	}
 	go func() {
-		defer s.importing.Unlock()
-		// A file that is closed meanwhile keeps its tail.
-		if err := s.index(context.Background()); err != nil && !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
+		defer s.indexing.Unlock()
+		err := s.index(context.Background())
+		if err == nil {
+			s.enough.Store(enough)
+			return
+		}
+		s.enough.Store(int64(s.tail.Load().size() + enough))
+		if !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) { // a file that is closed meanwhile keeps its tail
 			s.log.Warn("new subscriptions are not indexed yet; they are found none the less", "err", err)
 		}
 	}()
 }
 
-// index writes the tail into the index, a piece at a time. Who calls holds importing.
+// index writes the tail into the index, a piece at a time. Who calls holds indexing.
 func (s *Store) index(ctx context.Context) error {
 	full := s.tail.Load()
 	var all []late
@@ -219,20 +246,32 @@ func (t tables) index(l late) error {
 	return t.byEndpoint.Put(l.hash[:], seqKey(l.seq))
 }
 
-// resume reads the tail of a server that is gone.
+// resume reads the tail of a server that is gone. Rows on a page that is damaged
+// are not in it, as little as anywhere else.
 func (s *Store) resume() error {
-	return boltfile.View(s.db, func(tx *bbolt.Tx) error {
+	err := boltfile.View(s.db, func(tx *bbolt.Tx) error {
 		t := s.tables(tx)
 		from := t.byEndpoint.Sequence()
 		if from == 0 {
 			return nil
 		}
+		var before []byte
 		c := t.rows.Cursor()
-		for k, v := c.Seek(seqKey(from)); k != nil; k, v = c.Next() {
+		// Keys that are not in order would lead round in circles.
+		for k, v := c.Seek(seqKey(from)); k != nil && bytes.Compare(k, before) > 0; k, v = c.Next() {
 			if row, err := rowOf(k, v); err == nil {
 				t.tail.add(row.Endpoint.Hash(), uint64(row.Seq))
 			}
+			before = k
 		}
 		return nil
 	})
+	if errors.Is(err, belfry.ErrCorrupt) {
+		s.log.Warn("some of the newest subscriptions cannot be read, and their browsers may register once more", "err", err)
+		err = nil
+	}
+	if err == nil {
+		s.catchUp()
+	}
+	return err
 }

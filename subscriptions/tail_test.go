@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/belfry-push/belfry"
@@ -76,6 +78,19 @@ func TestTail(t *testing.T) {
 			_, err = s.Register(t.Context(), belfry.Subscription{Endpoint: at("d")}, nil)
 			return err
 		}, "2 3 0"},
+		{"one leaves and comes again in a transaction that is taken back", func(s *Store) error {
+			undone := errors.New("undone")
+			err := s.db.Update(func(tx *bbolt.Tx) error {
+				tables := s.tables(tx)
+				old, err := tables.byHash(at("a"))
+				again := belfry.Subscription{ID: "again", Endpoint: at("a")}
+				return errors.Join(err, tables.save(&old, nil), tables.add(&again), undone)
+			})
+			if err.Error() != undone.Error() {
+				return err
+			}
+			return nil
+		}, "2 3 0"},
 	}
 	for _, tt := range tests {
 		for _, killed := range []bool{false, true} {
@@ -133,22 +148,11 @@ func TestTail(t *testing.T) {
 
 // Whoever reads in a transaction from before an Index finds its rows.
 func TestTailInAnOlderTransaction(t *testing.T) {
-	_, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
+	file, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
 	e := belfry.StoredEndpoint("https://fcm.googleapis.com/a")
-	// The file must have room for what Index writes: bbolt would wait for the reader before it grows.
-	for n := range 3 {
-		batch := many("crowd", fewest)
-		if n == 2 {
-			batch[0].Endpoint = e
-		}
-		if _, err := s.Import(t.Context(), batch, ""); err != nil {
-			t.Fatal(err)
-		}
-		if n < 2 {
-			if err := s.index(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
+	makeRoom(t, file)
+	if _, err := s.Register(t.Context(), belfry.Subscription{Endpoint: e}, nil); err != nil {
+		t.Fatal(err)
 	}
 	err := s.read(t.Context(), func(before tables) error {
 		if err := s.index(t.Context()); err != nil {
@@ -257,44 +261,62 @@ func TestTailIsNoExcuse(t *testing.T) {
 // after it failed or was killed in the middle, and in the end.
 func TestTailWhileItIsIndexed(t *testing.T) {
 	const rows = 3 * fewest
-	crowd := many("crowd", rows)
-	for pause := range 4 {
-		for _, then := range []string{"goes on", "fails", "is killed"} {
+	type where struct{ stays, leaves, moves, moved, comes belfry.Position }
+	for _, pause := range []int{0, 2, 3} {
+		for _, then := range []string{"goes on", "fails", "is killed", "is killed in the end"} {
 			t.Run(fmt.Sprint(pause, " ", then), func(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "belfry.db")
 				file, s := opened(t, path)
+				makeRoom(t, file)
+				crowd := many("crowd", rows)
 				if _, err := s.Import(t.Context(), crowd, ""); err != nil {
 					t.Fatal(err)
 				}
-				before := s.tail.Load()
+				was, is := where{stays: 1, leaves: 2, moves: 3}, where{stays: 1, leaves: rows + 2, moved: 3, comes: rows + 1}
 				stays, leaves, moves, moved, comes := crowd[0], crowd[1], crowd[2], many("moved", 1)[0], many("visitor", 1)[0]
-				check := func(when string, t0 *tail) {
-					t.Helper()
+				seen := func(tx *bbolt.Tx, l *tail) (w where) {
+					tables := openTables(tx)
+					tables.tail = l
 					for _, e := range []struct {
-						name string
-						at   belfry.Subscription
-						want belfry.Position
-					}{{"stays", stays, 1}, {"leaves", leaves, rows + 2}, {"moves", moves, 0}, {"moved", moved, 3}, {"comes", comes, rows + 1}} {
-						var got belfry.Subscription
-						err := file.View(func(tx *bbolt.Tx) (err error) {
-							tables := openTables(tx)
-							tables.tail = t0
-							got, err = tables.byHash(e.at.Endpoint)
-							return err
-						})
-						if got.Seq != e.want || (err != nil) != (e.want == 0) {
-							t.Errorf("%s: %s is row %d, %v; want %d", when, e.name, got.Seq, err, e.want)
+						at  belfry.Subscription
+						seq *belfry.Position
+					}{{stays, &w.stays}, {leaves, &w.leaves}, {moves, &w.moves}, {moved, &w.moved}, {comes, &w.comes}} {
+						got, err := tables.byHash(e.at.Endpoint)
+						if err != nil && !errors.Is(err, belfry.ErrNotFound) {
+							t.Error(err)
 						}
+						*e.seq = got.Seq
 					}
+					return w
+				}
+				check := func(when string, l *tail) {
+					t.Helper()
+					file.View(func(tx *bbolt.Tx) error {
+						if got := seen(tx, l); got != is {
+							t.Errorf("%s: %+v, want %+v", when, got, is)
+						}
+						return nil
+					})
 					if found, err := s.Examine(t.Context()); err != nil || len(found.Findings) > 0 {
 						t.Errorf("%s: %v, %v", when, found.Findings, err)
+					}
+				}
+				before := s.tail.Load()
+				old, err := file.Begin(false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkOld := func(when string) {
+					t.Helper()
+					if got := seen(old, before); got != was {
+						t.Errorf("%s, who began before sees %+v, want %+v", when, got, was)
 					}
 				}
 				s.waiting.Store(1) // in small pieces
 				stop := errors.New("stopped")
 				ctx := &pausing{Context: t.Context(), at: pause, then: func() error {
 					s.waiting.Store(0)
-					row := func(sub belfry.Subscription) string {
+					id := func(sub belfry.Subscription) string {
 						row, err := s.ByEndpoint(t.Context(), sub.Endpoint)
 						if err != nil {
 							t.Error(err)
@@ -302,19 +324,20 @@ func TestTailWhileItIsIndexed(t *testing.T) {
 						return row.ID
 					}
 					_, came := s.Register(t.Context(), comes, nil)
-					left := s.Remove(t.Context(), row(leaves))
+					left := s.Remove(t.Context(), id(leaves))
 					_, again := s.Register(t.Context(), leaves, nil)
-					_, went := s.Update(t.Context(), row(moves), Change{Subscription: &moved})
+					_, went := s.Update(t.Context(), id(moves), Change{Subscription: &moved})
 					if err := errors.Join(came, left, again, went); err != nil {
 						t.Error(err)
 					}
 					check("between", s.tail.Load())
-					check("who reads from before", before)
+					check("between, with the tail from before", before)
+					checkOld("between")
 					s.waiting.Store(1)
-					if then == "goes on" {
-						return nil
+					if then == "fails" || then == "is killed" {
+						return stop
 					}
-					return stop
+					return nil
 				}}
 				if err := s.index(ctx); err != nil && err != stop {
 					t.Fatal(err)
@@ -324,8 +347,10 @@ func TestTailWhileItIsIndexed(t *testing.T) {
 				}
 				s.waiting.Store(0)
 				check("afterwards", s.tail.Load())
-				check("who still reads from before", before)
-				if then == "is killed" {
+				check("afterwards, with the tail from before", before)
+				checkOld("afterwards")
+				old.Rollback()
+				if strings.HasPrefix(then, "is killed") {
 					file.Close()
 					file, s = opened(t, path)
 					check("after a start", s.tail.Load())
@@ -337,6 +362,26 @@ func TestTailWhileItIsIndexed(t *testing.T) {
 				}
 				check("in the end", newTail())
 			})
+		}
+	}
+}
+
+// makeRoom leaves free pages in a file: with a reader who stays, bbolt would wait
+// before it grows.
+func makeRoom(t *testing.T, file *boltfile.File) {
+	t.Helper()
+	name := []byte("room")
+	fill := func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucket(name)
+		if err != nil {
+			return err
+		}
+		return b.Put(name, make([]byte, 24<<20))
+	}
+	empty := func(tx *bbolt.Tx) error { return tx.DeleteBucket(name) }
+	for _, step := range []func(*bbolt.Tx) error{fill, empty, func(*bbolt.Tx) error { return nil }} {
+		if err := file.Update(step); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -356,30 +401,115 @@ func (p *pausing) Err() error {
 }
 
 // Those who register cause the index to be brought up to date, once they are
-// enough, beside the next ones.
+// enough, beside the next ones; not in the middle of an import, which does so at
+// its end. What fails is tried again when as many more have come, not each time.
 func TestTailCatchesUp(t *testing.T) {
-	file, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
-	if _, err := s.Import(t.Context(), many("crowd", enough-2), ""); err != nil {
+	var log strings.Builder
+	file, err := boltfile.Open(filepath.Join(t.TempDir(), "belfry.db"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	for n, want := range []int{enough - 1, 0, 1} {
-		if _, err := s.Register(t.Context(), many(fmt.Sprint(n), 1)[0], nil); err != nil {
+	defer file.Close()
+	s, err := New(file, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	visitors := 0
+	visits := func(want int) {
+		t.Helper()
+		visitors++
+		if _, err := s.Register(t.Context(), many(fmt.Sprint(visitors), 1)[0], nil); err != nil {
 			t.Fatal(err)
 		}
-		s.importing.Lock() // it is held by who indexes
+		s.indexing.Lock() // it is held by who indexes
+		defer s.indexing.Unlock()
 		if got := s.tail.Load().size(); got != want {
-			t.Errorf("after %d registrations %d rows are not indexed, want %d", n+1, got, want)
+			t.Errorf("after %d registrations %d rows are not indexed, want %d", visitors, got, want)
 		}
-		s.importing.Unlock()
 	}
-	if _, err := s.Import(t.Context(), many("more", enough), ""); err != nil {
+	load := func(n int) {
+		t.Helper()
+		if _, err := s.Import(t.Context(), many(fmt.Sprint("crowd", n), n), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load(enough - 2)
+	if err := s.Index(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	visits(enough - 1)
+	visits(0)
+	visits(1)
+
+	load(enough)
+	visits(enough + 2)
+	if err := s.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	visits(1)
+
+	s.enough.Store(1)
+	file.MaxSize = 1 << 20 // of which there is more already
+	s.catchUp()
+	waitForIndex(s)
+	if n, want := s.enough.Load(), int64(enough+1); n != want || strings.Count(log.String(), "not indexed yet") != 1 {
+		t.Errorf("after a failure %d rows are enough, want %d; the log says %q", n, want, &log)
+	}
+	log.Reset()
+	s.enough.Store(1)
 	file.Close() // and this keeps nobody
 	s.catchUp()
-	s.importing.Lock()
-	if got := s.tail.Load().size(); got != enough+1 {
-		t.Errorf("%d rows are left in a file that was closed, want %d", got, enough+1)
+	s.indexing.Lock()
+	defer s.indexing.Unlock()
+	if got := s.tail.Load().size(); got != 1 || log.Len() > 0 {
+		t.Errorf("%d rows are left in a file that was closed, want 1; the log says %q", got, &log)
+	}
+}
+
+func waitForIndex(s *Store) {
+	s.indexing.Lock()
+	defer s.indexing.Unlock()
+}
+
+// Rows are indexed all the while, and visitors come, go, move and look.
+func TestTailBesideOthers(t *testing.T) {
+	_, s := opened(t, filepath.Join(t.TempDir(), "belfry.db"))
+	s.db.NoSync = true
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Go(func() {
+			for i, sub := range many(fmt.Sprint("visitor", n), 60) {
+				s.enough.Store(20)
+				done, err := s.Register(t.Context(), sub, nil)
+				moved := belfry.Subscription{Endpoint: belfry.StoredEndpoint(sub.Endpoint.Reveal() + "/moved")}
+				if err == nil && i%3 > 0 {
+					if _, err := s.Register(t.Context(), sub, nil); err == nil {
+						t.Errorf("%v is registered twice", sub.Endpoint.Reveal())
+					}
+				}
+				switch {
+				case err == nil && i%3 == 1:
+					_, err = s.Update(t.Context(), done.Subscription.ID, Change{Subscription: &moved})
+					sub = moved
+				case err == nil && i%3 == 2:
+					if err = s.Remove(t.Context(), done.Subscription.ID); err == nil {
+						done, err = s.Register(t.Context(), sub, nil)
+					}
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				if row, err := s.ByEndpoint(t.Context(), sub.Endpoint); err != nil || row.ID != done.Subscription.ID {
+					t.Errorf("%v is %q, %v; want %q", sub.Endpoint.Reveal(), row.ID, err, done.Subscription.ID)
+				}
+			}
+		})
+	}
+	all.Wait()
+	s.indexing.Lock()
+	defer s.indexing.Unlock()
+	if found, err := s.Examine(t.Context()); err != nil || len(found.Findings) > 0 || s.tail.Load().size() > 100 {
+		t.Errorf("%v, %v; %d are not indexed", found.Findings, err, s.tail.Load().size())
 	}
 }
 

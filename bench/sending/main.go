@@ -27,7 +27,7 @@ import (
 const subscriptions = "subscriptions.ndjson"
 
 func main() {
-	rounds := flag.Int("rounds", 5, "how often each contender takes its turn")
+	rounds := flag.Int("rounds", 9, "how often each contender takes its turn")
 	messages := flag.Int("messages", 20_000, "messages of a turn, each to another subscription")
 	profile := flag.String("profile", "", "a folder for a CPU profile of each contender")
 	flag.Parse()

@@ -235,9 +235,7 @@ func (s *server) connected(c *conn, err error) {
 	case errors.Is(err, context.Canceled): // those for whom it was have gone, and others may have come
 		s.serve()
 	case len(s.conns) == 0:
-		for len(s.waiting) > 0 {
-			s.tell(offer{err: err})
-		}
+		s.refuse(err)
 	default:
 		s.enough = time.Now().Add(enoughFor)
 	}
@@ -257,8 +255,18 @@ func (s *server) drop(c *conn) {
 	defer s.mu.Unlock()
 	if at := slices.Index(s.conns, c); at >= 0 {
 		s.conns = slices.Delete(s.conns, at, at+1)
+		if complained, ok := c.parting().(complaint); ok && len(s.conns) == 0 {
+			s.refuse(complained)
+		}
 	}
 	s.serve()
+}
+
+// refuse tells all who wait that there is no place for them.
+func (s *server) refuse(err error) {
+	for len(s.waiting) > 0 {
+		s.tell(offer{err: err})
+	}
 }
 
 func (s *server) closeIdle() {

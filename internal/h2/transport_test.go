@@ -570,32 +570,43 @@ func TestOtherGreeting(t *testing.T) {
 	})
 }
 
-// A server that sends us away with its first word, or hangs up before it, is not
-// dialled again and again: its requests end at once, with its reason.
+// A server that sends us away with its first word, or with its first request, or
+// hangs up before, is not dialled again and again: its requests end at once, with
+// its reason, and so do those that wait for a place.
 func TestUnwelcome(t *testing.T) {
-	for reason, script := range map[string]func(*peer){
-		"ENHANCE_YOUR_CALM": func(p *peer) {
+	for _, tt := range []struct {
+		name   string
+		script func(*peer)
+		reason string
+	}{
+		{"at once", func(p *peer) {
 			p.greet()
 			p.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, nil)
 			p.next(nil)
-		},
-		"ended the connection": func(p *peer) { p.conn.Close() },
+		}, "ENHANCE_YOUR_CALM"},
+		{"with the first request", func(p *peer) {
+			p.greet(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
+			p.next(nil)
+			p.WriteGoAway(0, http2.ErrCodeEnhanceYourCalm, nil)
+			p.next(nil)
+		}, "ENHANCE_YOUR_CALM"},
+		{"without a word", func(p *peer) { p.conn.Close() }, "ended the connection"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var made atomic.Int64
-			transport := dialled(t, func(p *peer) { made.Add(1); script(p) })
+			transport := dialled(t, func(p *peer) { made.Add(1); tt.script(p) })
 			began := time.Now()
 			var all sync.WaitGroup
 			for range 50 {
 				all.Go(func() {
-					if _, _, err := post(t.Context(), transport, "/", "x"); err == nil || !strings.Contains(err.Error(), reason) {
-						t.Errorf("%v, want %s", err, reason)
+					if _, _, err := post(t.Context(), transport, "/", "x"); err == nil || !strings.Contains(err.Error(), tt.reason) {
+						t.Errorf("%s: %v, want %s", tt.name, err, tt.reason)
 					}
 				})
 			}
 			all.Wait()
 			if n := made.Load(); n > replays+1 || time.Since(began) != 0 {
-				t.Errorf("%d connections in %v", n, time.Since(began))
+				t.Errorf("%s: %d connections in %v", tt.name, n, time.Since(began))
 			}
 		})
 	}
