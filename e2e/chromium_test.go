@@ -79,15 +79,17 @@ func online(t *testing.T) {
 // Open implements Profile.
 func (p *chromiumProfile) Open(ctx context.Context, t *testing.T) *Browser {
 	t.Helper()
-	cmd := exec.Command(p.command[0], p.command[1:]...)
-	cmd.Env = append(os.Environ(),
-		"HOME="+p.dir,
-		"XDG_RUNTIME_DIR="+p.dir,
-		"DBUS_SESSION_BUS_ADDRESS="+p.desktop.Address,
-		"LANG=C.UTF-8",
-	)
-	running := process.Start(t, "chromium", cmd, `(?m)^DevTools listening on (ws://\S+)\s*\n`)
-	line := running.Ready(ctx, t)
+	command := func() *exec.Cmd {
+		cmd := exec.Command(p.command[0], p.command[1:]...)
+		cmd.Env = append(os.Environ(),
+			"HOME="+p.dir,
+			"XDG_RUNTIME_DIR="+p.dir,
+			"DBUS_SESSION_BUS_ADDRESS="+p.desktop.Address,
+			"LANG=C.UTF-8",
+		)
+		return cmd
+	}
+	running, line := process.StartReady(ctx, t, "chromium", command, `(?m)^DevTools listening on (ws://\S+)\s*\n`)
 	d, version, err := Inspect(ctx, line[1])
 	if err != nil {
 		t.Fatalf("chromium: %v", err)

@@ -120,9 +120,7 @@ func program(t *testing.T, variable string, names ...string) string {
 	return ""
 }
 
-// Open implements Profile.
-func (p *firefoxProfile) Open(ctx context.Context, t *testing.T) *Browser {
-	t.Helper()
+func (p *firefoxProfile) command() *exec.Cmd {
 	cmd := exec.Command(p.program, "--profile", p.dir, "--no-remote", "--headless",
 		"--marionette", "--remote-allow-system-access", "about:blank")
 	cmd.Env = append(os.Environ(),
@@ -133,8 +131,13 @@ func (p *firefoxProfile) Open(ctx context.Context, t *testing.T) *Browser {
 		"MOZ_DISABLE_AUTO_SAFE_MODE=1",
 		"LANG=C.UTF-8",
 	)
-	running := process.Start(t, "firefox", cmd, `(?m)Marionette\s+INFO\s+Listening on port (\d+)\s*\n`)
-	line := running.Ready(ctx, t)
+	return cmd
+}
+
+// Open implements Profile.
+func (p *firefoxProfile) Open(ctx context.Context, t *testing.T) *Browser {
+	t.Helper()
+	running, line := process.StartReady(ctx, t, "firefox", p.command, `(?m)Marionette\s+INFO\s+Listening on port (\d+)\s*\n`)
 	m, version, err := Connect(ctx, line[1])
 	if err != nil {
 		t.Fatalf("firefox: %v", err)

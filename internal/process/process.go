@@ -5,6 +5,7 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -54,15 +55,49 @@ func Start(t *testing.T, name string, cmd *exec.Cmd, ready string) *Process {
 // Ready waits until the process is ready and returns the submatches that say so.
 func (p *Process) Ready(ctx context.Context, t *testing.T) []string {
 	t.Helper()
+	match, err := p.await(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return match
+}
+
+func (p *Process) await(ctx context.Context) (match []string, err error) {
 	select {
 	case <-p.said.found:
-		return p.said.match
+		return p.said.match, nil
 	case <-p.ended:
-		t.Fatalf("%s ended before it was ready: %v", p.Name, p.cmd.ProcessState)
+		return nil, fmt.Errorf("%s ended before it was ready: %v", p.Name, p.cmd.ProcessState)
 	case <-ctx.Done():
-		t.Fatalf("%s is not ready in time", p.Name)
+		return nil, fmt.Errorf("%s is not ready in time", p.Name)
 	}
-	return nil
+}
+
+// StartReady is Start and Ready for a program that is not ours, such as a browser:
+// one that crashes while it starts is started once more.
+func StartReady(ctx context.Context, t *testing.T, name string, cmd func() *exec.Cmd, ready string) (*Process, []string) {
+	t.Helper()
+	p := Start(t, name, cmd(), ready)
+	match, err := p.await(ctx)
+	if err != nil && p.crashed() {
+		t.Logf("%v; once more", err)
+		p = Start(t, name, cmd(), ready)
+		match, err = p.await(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, match
+}
+
+// crashed reports whether a signal has ended the process.
+func (p *Process) crashed() bool {
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState != nil && p.cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled()
+	default:
+		return false
+	}
 }
 
 // End asks the process to end, by sig where one is given, and waits until it
