@@ -71,7 +71,7 @@ func (s *Store) Import(ctx context.Context, batch []belfry.Subscription, key str
 		done.add(part)
 	}
 	if many {
-		return done, wrap("import", s.indexDown(ctx, maxTail))
+		return done, wrap("import", s.indexDown(ctx, s.mostLate()))
 	}
 	s.catchUp()
 	return done, nil

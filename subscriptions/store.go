@@ -69,11 +69,13 @@ type Store struct {
 
 	tail     atomic.Pointer[tail] // which rows are not indexed yet
 	indexing sync.Mutex           // held by who indexes them
-	loading  atomic.Bool          // an import goes on, and says when it is time for that
-	enough   atomic.Int64         // how many of them are, else
+	loading  atomic.Bool          // an import goes on, from its first batch until Index
+	enough   atomic.Int64         // how many rows are worth it, where none does
+	unread   uint64               // from which row on New could not read what is not indexed; 0 where it could
 }
 
-// New makes the store's buckets in db where they are missing.
+// New makes the store's buckets in db where they are missing. There is one Store
+// for a db: another knows nothing of the rows that are not indexed yet.
 func New(db *boltfile.File, cfg Config) (*Store, error) {
 	s := &Store{db: db, maxRows: defaultMaxRows, now: cfg.Now, log: cfg.Log}
 	switch {

@@ -2,6 +2,7 @@ package subscriptions
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,8 +18,8 @@ import (
 )
 
 const (
-	// maxTail is how many new rows an import lets wait for their index: some 20 MB of
-	// memory. Half as many would write twice the pages.
+	// maxTail is how many new rows wait for their index while an import goes on: some
+	// 25 MB of memory. Half as many would write twice the pages.
 	maxTail = 1 << 17
 
 	// enough is how many wait where no import goes on, in some 2 MB. The next
@@ -153,9 +154,12 @@ func (t tables) leave(e entry) error {
 // late reads the row with this endpoint, if it is in the tail.
 func (t tables) late(e belfry.Endpoint, hash [32]byte) (belfry.Subscription, error) {
 	for seq := range t.tail.places(hash) {
-		if row, err := t.row(seq); err == nil && row.Endpoint == e {
+		if t.rows.Get(seqKey(seq)) == nil { // it is gone, or was never written
+			continue
+		}
+		if row, err := t.row(seq); err == nil && row.Endpoint == e { // else it is damaged, and so nobody's
 			return row, nil
-		} // else it is gone, or damaged and so nobody's, or was never written
+		}
 	}
 	return belfry.Subscription{}, belfry.ErrNotFound
 }
@@ -169,38 +173,54 @@ func (s *Store) Index(ctx context.Context) error {
 
 // indexDown indexes until fewer rows than that wait.
 func (s *Store) indexDown(ctx context.Context, to int) error {
-	s.indexing.Lock()
-	defer s.indexing.Unlock()
 	for s.tail.Load().size() >= to {
-		if err := s.index(ctx); err != nil {
+		s.indexing.Lock()
+		err := s.index(ctx)
+		s.indexing.Unlock()
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// catchUp indexes beside those who write, once enough rows wait. Where that fails
-// it is tried again when as many more have come.
+// catchUp indexes beside those who write, once enough rows wait.
 func (s *Store) catchUp() {
-	if s.loading.Load() || s.tail.Load().size() < int(s.enough.Load()) || !s.indexing.TryLock() {
+	if s.tail.Load().size() < s.mostLate() || !s.indexing.TryLock() {
 		return
 	}
 	go func() {
 		defer s.indexing.Unlock()
 		err := s.index(context.Background())
-		if err == nil {
-			s.enough.Store(enough)
-			return
-		}
-		s.enough.Store(int64(s.tail.Load().size() + enough))
-		if !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) { // a file that is closed meanwhile keeps its tail
+		if err != nil && !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) { // a file that is closed meanwhile keeps its tail
 			s.log.Warn("new subscriptions are not indexed yet; they are found none the less", "err", err)
 		}
 	}()
 }
 
+// mostLate is how many rows may wait. An import's are indexed when there are more,
+// as long as it goes on.
+func (s *Store) mostLate() int {
+	most := int(s.enough.Load())
+	if s.loading.Load() {
+		most = max(most, maxTail)
+	}
+	return most
+}
+
 // index writes the tail into the index, a piece at a time. Who calls holds indexing.
+// What fails is tried again when as many rows more have come, and not with each.
 func (s *Store) index(ctx context.Context) error {
+	err := s.indexAll(ctx)
+	if err != nil {
+		s.enough.Store(int64(s.tail.Load().size() + enough))
+	} else {
+		s.enough.Store(enough)
+	}
+	return err
+}
+
+func (s *Store) indexAll(ctx context.Context) error {
 	full := s.tail.Load()
 	var all []late
 	for at, more := 0, true; more; {
@@ -226,7 +246,7 @@ func (s *Store) index(ctx context.Context) error {
 			if more = at < len(all); more {
 				return nil
 			}
-			return t.byEndpoint.SetSequence(full.next.Load().first())
+			return t.byEndpoint.SetSequence(cmp.Or(s.unread, full.next.Load().first()))
 		})
 		if err != nil {
 			return boltfile.Explain(err)
@@ -246,19 +266,22 @@ func (t tables) index(l late) error {
 	return t.byEndpoint.Put(l.hash[:], seqKey(l.seq))
 }
 
-// resume reads the tail of a server that is gone. Rows on a page that is damaged
-// are not in it, as little as anywhere else.
+// resume reads the tail of a server that is gone. Behind a page that is damaged it
+// reads no further: those rows are rung, but a browser that registers anew is not
+// known. Where the tail begins then stays noted, for a start after the file was mended.
 func (s *Store) resume() error {
+	var from uint64
 	err := boltfile.View(s.db, func(tx *bbolt.Tx) error {
 		t := s.tables(tx)
-		from := t.byEndpoint.Sequence()
-		if from == 0 {
+		if from = t.byEndpoint.Sequence(); from == 0 {
 			return nil
 		}
 		var before []byte
 		c := t.rows.Cursor()
-		// Keys that are not in order would lead round in circles.
-		for k, v := c.Seek(seqKey(from)); k != nil && bytes.Compare(k, before) > 0; k, v = c.Next() {
+		for k, v := c.Seek(seqKey(from)); k != nil; k, v = c.Next() {
+			if bytes.Compare(k, before) <= 0 { // it would lead round in circles
+				return damaged(0)
+			}
 			if row, err := rowOf(k, v); err == nil {
 				t.tail.add(row.Endpoint.Hash(), uint64(row.Seq))
 			}
@@ -268,7 +291,7 @@ func (s *Store) resume() error {
 	})
 	if errors.Is(err, belfry.ErrCorrupt) {
 		s.log.Warn("some of the newest subscriptions cannot be read, and their browsers may register once more", "err", err)
-		err = nil
+		s.unread, err = from, nil
 	}
 	if err == nil {
 		s.catchUp()

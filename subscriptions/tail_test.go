@@ -1,10 +1,12 @@
 package subscriptions
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -208,6 +210,7 @@ func TestTailOnAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatalf("a server does not start: %v", err)
 	}
+	waitForIndex(s)
 	for i := range 300 {
 		row, err := s.ByEndpoint(t.Context(), many("0", i+1)[i].Endpoint)
 		if err == nil {
@@ -218,7 +221,7 @@ func TestTailOnAFullDisk(t *testing.T) {
 		}
 	}
 	file.MaxSize = 0
-	if err := s.index(t.Context()); err != nil || s.tail.Load().size() > 0 {
+	if err := s.IndexAll(t.Context()); err != nil || s.tail.Load().size() > 0 {
 		t.Errorf("once there is room: %v", err)
 	}
 	if found, err := s.Examine(t.Context()); err != nil || len(found.Findings) > 0 {
@@ -440,6 +443,12 @@ func TestTailCatchesUp(t *testing.T) {
 	visits(enough - 1)
 	visits(0)
 	visits(1)
+	s.enough.Store(2)
+	if _, err := s.Import(t.Context(), many("one", 1), ""); err != nil {
+		t.Fatal(err)
+	}
+	waitForIndex(s)
+	visits(1)
 
 	load(enough)
 	visits(enough + 2)
@@ -452,9 +461,16 @@ func TestTailCatchesUp(t *testing.T) {
 	file.MaxSize = 1 << 20 // of which there is more already
 	s.catchUp()
 	waitForIndex(s)
+	s.catchUp()
+	waitForIndex(s)
 	if n, want := s.enough.Load(), int64(enough+1); n != want || strings.Count(log.String(), "not indexed yet") != 1 {
 		t.Errorf("after a failure %d rows are enough, want %d; the log says %q", n, want, &log)
 	}
+	file.MaxSize = 0
+	if err := s.index(t.Context()); err != nil || s.enough.Load() != enough {
+		t.Errorf("after that %d rows are enough, %v", s.enough.Load(), err)
+	}
+	visits(1)
 	log.Reset()
 	s.enough.Store(1)
 	file.Close() // and this keeps nobody
@@ -464,6 +480,71 @@ func TestTailCatchesUp(t *testing.T) {
 	if got := s.tail.Load().size(); got != 1 || log.Len() > 0 {
 		t.Errorf("%d rows are left in a file that was closed, want 1; the log says %q", got, &log)
 	}
+}
+
+// An import waits for no index as long as it has not brought much, and a start
+// indexes what it finds when that is much.
+func TestTailWaitsForNobody(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "belfry.db")
+	file, s := opened(t, path)
+	s.indexing.Lock()
+	if _, err := s.Import(t.Context(), many("crowd", enough), ""); err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	_, s = opened(t, path)
+	waitForIndex(s)
+	if n := s.tail.Load().size(); n > 0 {
+		t.Errorf("after a start %d rows are not indexed", n)
+	}
+}
+
+// A damaged page of new rows keeps no server from starting. What it could not read
+// stays noted, for a start after the file was mended.
+func TestTailOnADamagedPage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "belfry.db")
+	file, s := opened(t, path)
+	if _, err := s.Import(t.Context(), many("crowd", 20), ""); err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err = boltfile.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var row []byte
+	file.View(func(tx *bbolt.Tx) error {
+		row = append(seqKey(10), tx.Bucket(rowsName).Get(seqKey(10))...)
+		return nil
+	})
+	file.Close()
+	if err := os.WriteFile(path, bytes.ReplaceAll(whole, row, append(seqKey(3), row[8:]...)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	if file, err = boltfile.Open(path); err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if s, err = New(file, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+		t.Fatalf("a server does not start: %v", err)
+	}
+	if n := s.tail.Load().size(); n != 9 || strings.Count(log.String(), "cannot be read") != 1 {
+		t.Errorf("%d rows are known; the log says %q", n, &log)
+	}
+	if err := s.index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	file.View(func(tx *bbolt.Tx) error {
+		if from := openTables(tx).byEndpoint.Sequence(); from != 1 {
+			t.Errorf("the index is said to lack rows from %d on, want 1", from)
+		}
+		return nil
+	})
 }
 
 func waitForIndex(s *Store) {

@@ -317,7 +317,7 @@ func (c *conn) look() {
 func (c *conn) closeIfIdle(long time.Duration) bool {
 	c.mu.Lock()
 	idle := len(c.streams) == 0 && time.Since(c.birth)-c.idle >= long
-	if idle {
+	if idle && c.last == nil {
 		c.last = errGoing // from here on nobody else gets in
 	}
 	c.mu.Unlock()

@@ -257,6 +257,8 @@ func (s *server) drop(c *conn) {
 		s.conns = slices.Delete(s.conns, at, at+1)
 		if complained, ok := c.parting().(complaint); ok && len(s.conns) == 0 {
 			s.refuse(complained)
+		} else if ok {
+			s.enough = time.Now().Add(enoughFor)
 		}
 	}
 	s.serve()
