@@ -31,12 +31,13 @@ type contender struct {
 }
 
 var contenders = []contender{
-	{"native", "engine native", true, viaSender("native")},
 	{"webpush-go", "engine webpush-go", true, viaSender("webpush-go")},
 	{"direct", "webpush-go used directly", true, direct},
+	{"native", "engine native", true, viaSender("native")},
 	{"post", "the same POST with a ready body", true, post},
-	{"seal", "sealing alone", false, seal},
+	{"both", "the floor and the POST in one process", true, both},
 	{"floor", "the floor: a key pair and an agreement", false, floor},
+	{"seal", "sealing alone", false, seal},
 }
 
 // checked are the subscriptions as the house would have stored them.
@@ -138,6 +139,25 @@ func post(house string, raw []belfry.PushSubscription) (rig.Job, error) {
 		defer resp.Body.Close()
 		io.Copy(io.Discard, resp.Body)
 		return rig.Created(resp)
+	}, nil
+}
+
+// both does what floor does for each message, and then posts a ready body. Where
+// others use the machine too, and the sink does, it costs more than the two alone.
+func both(house string, raw []belfry.PushSubscription) (rig.Job, error) {
+	agree, err := floor(house, raw)
+	if err != nil {
+		return nil, err
+	}
+	send, err := post(house, raw)
+	if err != nil {
+		return nil, err
+	}
+	return func(i int) error {
+		if err := agree(i); err != nil {
+			return err
+		}
+		return send(i)
 	}, nil
 }
 

@@ -5,8 +5,10 @@
 // process.
 //
 // Each contender is a process of its own, and they take turns over several
-// rounds, so that a machine that slows down slows all of them. A figure is the
-// median of the rounds; a ratio is the median of the ratios within each round.
+// rounds, so that a machine that slows down slows all of them, each second time in
+// the opposite order, so that it slows none of them more. Those that are compared
+// follow each other. A figure is the median of the rounds; a ratio is the median of
+// the ratios within each round.
 //
 // It needs a system on which Go takes the certificates to trust from
 // SSL_CERT_FILE, since webpush-go's own client can be told of the sink's in no
@@ -63,6 +65,7 @@ func compare(rounds, messages int, profile string) error {
 	}
 	results := map[string][]rig.Result{}
 	for range rounds {
+		slices.Reverse(contenders)
 		for _, c := range contenders {
 			r, err := turn(c.role, house, profile, to)
 			if err != nil {
@@ -71,6 +74,9 @@ func compare(rounds, messages int, profile string) error {
 			r.Octets /= float64(messages)
 			results[c.role] = append(results[c.role], r)
 		}
+	}
+	if rounds%2 == 1 {
+		slices.Reverse(contenders)
 	}
 	return report(os.Stdout, results, messages)
 }

@@ -41,6 +41,7 @@ func report(w io.Writer, results map[string][]rig.Result, messages int) error {
 		least[i].CPU = results["floor"][i].CPU + results["post"][i].CPU
 	}
 	fmt.Fprintf(w, "a whole send takes %s the floor and the same POST with a ready body\n", ratios(native, least))
+	fmt.Fprintf(w, "it takes %s what both take in one process\n", ratios(native, results["both"]))
 	body, err := sampleBody(200)
 	if err != nil {
 		return err
