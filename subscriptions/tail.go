@@ -23,7 +23,7 @@ const (
 	maxTail = 1 << 17
 
 	// enough is how many wait where no import goes on, in some 2 MB. The next
-	// start reads them, which takes 30 ms.
+	// start reads them, which takes some 50 ms.
 	enough = 1 << 14
 
 	// pieces is in how many transactions a tail is indexed, since bbolt holds in
