@@ -58,6 +58,8 @@ func judge(a answer) belfry.Outcome {
 
 // dropped reports whether Microsoft took a message and then threw it away (WP-70).
 func dropped(h http.Header) bool {
+	// By the names that net/http and internal/h2 keep them under, without Get, which
+	// looks with every answer whether they are those.
 	for _, said := range [...][]string{h["X-Wns-Status"], h["X-Wns-Notificationstatus"]} {
 		if len(said) == 0 {
 			continue
