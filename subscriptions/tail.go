@@ -211,7 +211,7 @@ func (s *Store) mostLate() int {
 // index writes the tail into the index, a piece at a time. Who calls holds indexing.
 // What fails is tried again when as many rows more have come, and not with each.
 func (s *Store) index(ctx context.Context) error {
-	err := s.indexAll(ctx)
+	err := s.indexTail(ctx)
 	if err != nil {
 		s.enough.Store(int64(s.tail.Load().size() + enough))
 	} else {
@@ -220,7 +220,7 @@ func (s *Store) index(ctx context.Context) error {
 	return err
 }
 
-func (s *Store) indexAll(ctx context.Context) error {
+func (s *Store) indexTail(ctx context.Context) error {
 	full := s.tail.Load()
 	var all []late
 	for at, more := 0, true; more; {
