@@ -282,6 +282,7 @@ func (p *pager) unpark(l *line) (more, moved bool, err error) {
 		return false, false, err
 	}
 	soon := r.now() + int64(moment)
+	more = len(open) == limit
 	for _, o := range open {
 		if known[o.At] {
 			continue
@@ -291,15 +292,18 @@ func (p *pager) unpark(l *line) (more, moved bool, err error) {
 			return false, moved, nil
 		}
 		if !p.readmit(&attempt{run: r, at: o.Turn, Try: o.Try}) {
+			// Rows whose last word was written down since take room until their
+			// workers have done with them. There may be fewer than limit then, and
+			// yet some are left.
+			more = true
 			break
 		}
 		moved = true
 	}
-	if len(open) < limit {
-		return false, moved, nil
+	if more {
+		p.expect(l, func(int64) int64 { return 0 })
 	}
-	p.expect(l, func(int64) int64 { return 0 })
-	return true, moved, nil
+	return more, moved, nil
 }
 
 // when is when a parked row is due. Suspect rows have no turn until somebody has

@@ -3,6 +3,7 @@ package broadcasts_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -157,6 +158,39 @@ func TestParkedRowsSurvivePowerCuts(t *testing.T) {
 		}
 		if cuts < 3 || twice > cuts*(256+2*perHost) {
 			t.Errorf("%d power cuts, and %d times somebody was rung again", cuts, twice)
+		}
+	})
+}
+
+// A forward journal is without the rows that are being asked, as one is whose
+// commit came before their workers had done with them: they still take room.
+type forward struct {
+	broadcasts.Journal
+	post *post
+}
+
+func (j forward) Turns(ctx context.Context, id string, host broadcasts.HostID, limit int) ([]broadcasts.OpenRow, error) {
+	rows, err := j.Journal.Turns(ctx, id, host, 1000)
+	rows = slices.DeleteFunc(rows, func(r broadcasts.OpenRow) bool {
+		return slices.ContainsFunc(j.post.to(fmt.Sprintf("%026d", r.At)), func(s sending) bool { return s.until.IsZero() })
+	})
+	return rows[:min(len(rows), limit)], err
+}
+
+// A broadcast whose parked rows find no room for a moment goes on with them
+// later; it would be paused, for no reason that an operator could see.
+func TestParkedRowsWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBell(t, func(c *broadcasts.Config) { c.Journal = forward{c.Journal, c.Sender.(*post)} })
+		b.post.slow["push.example"] = time.Second
+		b.people.join(40, "push.example")
+		launched := b.hello(time.Hour)
+		synctest.Wait() // all are handed out, and none has an answer
+		b.cfg.PerHost = 2
+		b.restart()
+		last := b.end(launched.ID)
+		if last.State != broadcasts.Done || last.Counts != (broadcasts.Counts{Targets: 40, Accepted: 40}) {
+			t.Errorf("%s %+v", last.State, last.Counts)
 		}
 	})
 }
