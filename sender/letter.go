@@ -34,23 +34,23 @@ type letter struct {
 }
 
 // newLetter takes the endpoint and its URL as [belfry.PushHosts.Target] gives them.
-func newLetter(endpoint belfry.Endpoint, to *url.URL, sub belfry.Subscription, msg belfry.PushMessage) (letter, error) {
-	l := letter{endpoint: endpoint, url: to, p256dh: sub.P256dh, auth: sub.Auth, plaintext: msg.Payload,
+func newLetter(endpoint belfry.Endpoint, to *url.URL, sub belfry.Subscription, msg belfry.PushMessage) (*letter, error) {
+	l := &letter{endpoint: endpoint, url: to, p256dh: sub.P256dh, auth: sub.Auth, plaintext: msg.Payload,
 		urgency: msg.Urgency, topic: msg.Topic}
 	if err := exact(to, endpoint); err != nil {
-		return letter{}, err
+		return nil, err
 	}
 	var err error
 	if l.size, err = bodySize(msg); err != nil {
-		return letter{}, err
+		return nil, err
 	}
 	switch l.urgency {
 	case "", belfry.UrgencyVeryLow, belfry.UrgencyLow, belfry.UrgencyNormal, belfry.UrgencyHigh:
 	default:
-		return letter{}, belfry.Invalid("urgency", "urgency", "must be very-low, low, normal or high")
+		return nil, belfry.Invalid("urgency", "urgency", "must be very-low, low, normal or high")
 	}
 	if !isTopic(l.topic) {
-		return letter{}, belfry.Invalid("topic", "topic", "must be at most 32 characters of base64url (RFC 8030 §5.4)")
+		return nil, belfry.Invalid("topic", "topic", "must be at most 32 characters of base64url (RFC 8030 §5.4)")
 	}
 	l.ttl = ttl(l.url.Hostname(), msg.TTL)
 	return l, nil
@@ -62,10 +62,9 @@ func newLetter(endpoint belfry.Endpoint, to *url.URL, sub belfry.Subscription, m
 // another resource in that.
 func exact(u *url.URL, e belfry.Endpoint) error {
 	want := strings.TrimPrefix(e.Reveal(), e.Origin())
-	if u.RequestURI() == want {
-		return nil
+	if !strings.HasPrefix(want, "//") { // which would be read as a host
+		u.Opaque, u.RawQuery, u.ForceQuery = want, "", false
 	}
-	u.Opaque, _, _ = strings.Cut(want, "?")
 	if u.RequestURI() != want {
 		return belfry.Invalid("endpoint", "endpoint", "cannot be posted to exactly as it is stored")
 	}
@@ -114,7 +113,7 @@ func ttl(host string, left time.Duration) int {
 }
 
 // secrets are the texts that must not be shown when a push service repeats them.
-func (l letter) secrets(authorization string) []string {
+func (l *letter) secrets(authorization string) []string {
 	uri := l.url.RequestURI()
 	path, query, _ := strings.Cut(uri, "?")
 	token, _, _ := strings.Cut(strings.TrimPrefix(authorization, "vapid t="), ",")
@@ -123,7 +122,8 @@ func (l letter) secrets(authorization string) []string {
 	if unescaped, err := url.PathUnescape(uri); err == nil {
 		all = append(all, unescaped)
 	}
-	for _, values := range l.url.Query() {
+	fields, _ := url.ParseQuery(query) // what can be read of it
+	for _, values := range fields {
 		all = append(all, values...)
 	}
 	return all

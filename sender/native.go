@@ -41,7 +41,7 @@ var (
 	contentType     = []string{"application/octet-stream"}
 )
 
-func (e native) post(ctx context.Context, via *courier, l letter) (*http.Response, error) {
+func (e native) post(ctx context.Context, via *courier, l *letter) (*http.Response, error) {
 	body, err := e.seal(l)
 	if err != nil {
 		return nil, err
@@ -72,11 +72,11 @@ func Seal(sub belfry.Subscription, msg belfry.PushMessage) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newNative().seal(letter{p256dh: sub.P256dh, auth: sub.Auth, plaintext: msg.Payload, size: size})
+	return newNative().seal(&letter{p256dh: sub.P256dh, auth: sub.Auth, plaintext: msg.Payload, size: size})
 }
 
 // seal makes the body of a letter (RFC 8291 §3.4).
-func (e native) seal(l letter) ([]byte, error) {
+func (e native) seal(l *letter) ([]byte, error) {
 	own, salt, err := e.fresh()
 	if err != nil {
 		return nil, err

@@ -61,7 +61,7 @@ func example(t testing.TB) (appendixA, native, belfry.Subscription) {
 func TestSealAppendixA(t *testing.T) {
 	v, e, sub := example(t)
 	plaintext := unb64(t, v.Inputs.Plaintext)
-	got, err := e.seal(letter{p256dh: sub.P256dh, auth: sub.Auth, plaintext: plaintext, size: len(plaintext) + overhead})
+	got, err := e.seal(&letter{p256dh: sub.P256dh, auth: sub.Auth, plaintext: plaintext, size: len(plaintext) + overhead})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestSealSizes(t *testing.T) {
 	for _, row := range v.Rows {
 		t.Run(fmt.Sprintf("%d+%d rs %d", row.PlaintextLen, row.Pad, row.RS), func(t *testing.T) {
 			e.rs = row.RS
-			l := letter{p256dh: sub.P256dh, auth: sub.Auth,
+			l := &letter{p256dh: sub.P256dh, auth: sub.Auth,
 				plaintext: bytes.Repeat([]byte("a"), row.PlaintextLen), size: overhead + row.PlaintextLen + row.Pad}
 			got, err := e.seal(l)
 			if err != nil {

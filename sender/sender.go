@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/belfry-push/belfry"
+	"github.com/belfry-push/belfry/internal/h2"
 )
 
 // A Signer vouches for us to a push service. audience is the push service's
@@ -60,9 +61,16 @@ const (
 	// service hold our places (REL-17).
 	timeLimit = 10 * time.Second
 
+	// queueLimit is how long an attempt waits for one of the few connections to its
+	// push service. At a slow one that speaks HTTP/1.1, all who are in flight may
+	// have to wait for one another.
+	queueLimit = 2 * time.Minute
+
 	maxAnswer = 4 << 10  // octets of an answer's body that we look at (WP-71)
 	maxDrain  = 16 << 10 // and that we read on, so that the connection can be used again
 )
+
+var limits = h2.Limits{Service: timeLimit, Queue: queueLimit}
 
 // A Sender makes attempts, many at a time if asked to.
 type Sender struct {
@@ -82,8 +90,10 @@ func New(cfg Config) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sender{signer: cfg.Signer, hosts: cfg.Hosts, engine: e, via: cfg.Transport, close: func() {}}
-	if s.via == nil {
+	s := &Sender{signer: cfg.Signer, hosts: cfg.Hosts, engine: e}
+	if cfg.Transport != nil {
+		s.via, s.close = h2.Patient(cfg.Transport, limits), func() {}
+	} else {
 		t := NewTransport(cfg)
 		s.via, s.close = t, t.CloseIdleConnections
 	}
@@ -95,7 +105,7 @@ func (s *Sender) Close() { s.close() }
 
 // An engine seals a letter for its browser and posts it through a courier.
 type engine interface {
-	post(ctx context.Context, via *courier, l letter) (*http.Response, error)
+	post(ctx context.Context, via *courier, l *letter) (*http.Response, error)
 }
 
 func newEngine(name string) (engine, error) {
@@ -130,17 +140,15 @@ func (s *Sender) Send(ctx context.Context, sub belfry.Subscription, msg belfry.P
 		return unsigned(err)
 	}
 
-	limited, stop := withPatience(ctx)
-	defer stop()
 	via := &courier{via: s.via, url: l.url, authorization: authorization}
 	secrets := func() []string { return l.secrets(authorization) }
-	resp, err := s.engine.post(limited, via, l)
+	resp, err := s.engine.post(ctx, via, l)
 	switch {
 	case err != nil && !via.sent:
 		// What an engine says of keys is not for showing; ours is the whole truth of it.
 		return failed(belfry.Refused, belfry.Invalid("seal", "message", "cannot be sealed with the keys of this subscription"))
 	case err != nil:
-		return unanswered(ctx, endpoint.Host(), ranOut(limited, err), secrets)
+		return unanswered(ctx, endpoint.Host(), err, secrets)
 	}
 	now := time.Now() // over HTTP/1.1 before the body, which may take its time
 	return judge(answer{

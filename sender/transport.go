@@ -9,7 +9,7 @@ import (
 )
 
 // NewTransport returns what carries the requests where cfg has no Transport, for
-// who wants to put something around it: one transport for all push services,
+// who has other requests for push services: one transport for all of them,
 // HTTP/2 where they speak it, as they all do, and no proxy from the environment
 // (SEC-05), which would see who is rung and dial for us where no address is
 // checked.
@@ -25,6 +25,7 @@ func NewTransport(cfg Config) *h2.Transport {
 		Connections: 16,
 		Answer:      maxAnswer,
 		Header:      16 << 10, // SEC-08
+		Limits:      limits,
 		Dialling:    timeLimit,
 		Idle:        90 * time.Second,
 		// A peer that vanished without a word would else take every attempt's

@@ -27,7 +27,7 @@ func newWebpushGo() (webpushGo, error) {
 	return webpushGo{private, public}, err
 }
 
-func (e webpushGo) post(ctx context.Context, via *courier, l letter) (*http.Response, error) {
+func (e webpushGo) post(ctx context.Context, via *courier, l *letter) (*http.Response, error) {
 	plaintext := append(make([]byte, 0, l.size), l.plaintext...)
 	return webpush.SendNotificationWithContext(ctx, plaintext,
 		&webpush.Subscription{

@@ -63,7 +63,7 @@ func dialled(t *testing.T, scripts ...func(*peer)) *Transport {
 			return ours, nil
 		},
 		TLS: &tls.Config{RootCAs: roots}, Connections: 3, Answer: 4096, Header: 16 << 10,
-		Dialling: 10 * time.Second, Idle: 90 * time.Second, Quiet: 15 * time.Second, Lost: 5 * time.Second,
+		Limits: Limits{Service: time.Hour, Queue: time.Hour}, Dialling: 10 * time.Second, Idle: 90 * time.Second, Quiet: 15 * time.Second, Lost: 5 * time.Second,
 	})
 	t.Cleanup(func() { transport.CloseIdleConnections(); all.Wait() })
 	return transport
@@ -173,7 +173,7 @@ func accept(seen *[]got) func(*peer) {
 }
 
 // post sends body to path and returns the answer's status, its body and what went wrong.
-func post(ctx context.Context, t *Transport, path, body string) (int, string, error) {
+func post(ctx context.Context, t http.RoundTripper, path, body string) (int, string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://push.example"+path, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"sync"
@@ -48,26 +47,29 @@ func newServer(cfg *Config, u *url.URL) *server {
 }
 
 // roundTrip sends a request over one of the connections.
-func (s *server) roundTrip(req *http.Request, body []byte) (*http.Response, error) {
-	ctx := req.Context()
-	c, st, err := s.open(ctx, req, body)
+func (s *server) roundTrip(req *http.Request, body []byte, p *patience) (*http.Response, error) {
+	c, st, err := s.open(req, body, p)
 	if err != nil {
 		return nil, err
 	}
 	defer s.leave(c)
+	timer := time.NewTimer(p.left())
+	defer timer.Stop()
 	select {
 	case <-st.done:
-	case <-ctx.Done():
-		c.abandon(st, ctx.Err())
+	case <-timer.C:
+		c.abandon(st, context.DeadlineExceeded)
+	case <-req.Context().Done():
+		c.abandon(st, req.Context().Err())
 	}
 	return st.response(req)
 }
 
 // open begins a request on a connection that takes it: one may have been told to
 // take no more in the moment in which we got a place on it.
-func (s *server) open(ctx context.Context, req *http.Request, body []byte) (*conn, *stream, error) {
+func (s *server) open(req *http.Request, body []byte, p *patience) (*conn, *stream, error) {
 	for left := replays; ; left-- {
-		c, err := s.place(ctx)
+		c, err := s.place(req.Context(), p)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -87,11 +89,7 @@ func (s *server) open(ctx context.Context, req *http.Request, body []byte) (*con
 
 // place waits for a connection with a place for one request more, which the
 // caller leaves again.
-func (s *server) place(ctx context.Context) (*conn, error) {
-	trace := httptrace.ContextClientTrace(ctx)
-	if trace != nil && trace.GetConn != nil {
-		trace.GetConn(s.address)
-	}
+func (s *server) place(ctx context.Context, p *patience) (*conn, error) {
 	s.mu.Lock()
 	if s.plain.After(time.Now()) {
 		s.mu.Unlock()
@@ -103,28 +101,30 @@ func (s *server) place(ctx context.Context) (*conn, error) {
 		s.waiting = append(s.waiting, w)
 		ours := s.grow() && len(s.conns) == 0
 		s.mu.Unlock()
-		if ours && trace != nil && trace.ConnectStart != nil {
-			trace.ConnectStart("tcp", s.address)
+		if p.queue(); ours {
+			p.begin()
 		}
 		var err error
-		if c, err = s.wait(ctx, w); err != nil {
+		if c, err = s.wait(ctx, w, p); err != nil {
 			return nil, err
 		}
 	} else {
 		c.taken++
 		s.mu.Unlock()
 	}
-	if trace != nil && trace.GotConn != nil {
-		trace.GotConn(httptrace.GotConnInfo{Conn: c.conn})
-	}
+	p.begin()
 	return c, nil
 }
 
-func (s *server) wait(ctx context.Context, w *waiter) (*conn, error) {
+func (s *server) wait(ctx context.Context, w *waiter, p *patience) (*conn, error) {
+	timer, why := time.NewTimer(p.left()), context.DeadlineExceeded
+	defer timer.Stop()
 	select {
 	case o := <-w.told:
 		return o.conn, o.err
+	case <-timer.C:
 	case <-ctx.Done():
+		why = ctx.Err()
 	}
 	s.mu.Lock()
 	at := slices.Index(s.waiting, w)
@@ -140,7 +140,7 @@ func (s *server) wait(ctx context.Context, w *waiter) (*conn, error) {
 			s.leave(o.conn)
 		}
 	}
-	return nil, ctx.Err()
+	return nil, why
 }
 
 // leave gives a place back.

@@ -30,6 +30,7 @@ type Config struct {
 	Connections int           // at most to one server
 	Answer      int           // octets at most of an answer's body; what is longer is cut off
 	Header      int           // and of its header
+	Limits      Limits        // for one request
 	Dialling    time.Duration // for address, connection, TLS and the server's first word
 	Idle        time.Duration // after which a connection that nobody uses is closed
 	Quiet       time.Duration // after which a connection on which nothing is heard is asked whether it is alive
@@ -52,9 +53,7 @@ const (
 	mostKnown = 256
 )
 
-// A Transport is an http.RoundTripper. It calls GetConn, ConnectStart and GotConn of a
-// request's httptrace: before it looks for a connection, where the first one is made
-// for it, and when it has one.
+// A Transport is an http.RoundTripper.
 type Transport struct {
 	cfg     Config
 	plain   *http.Transport
@@ -104,21 +103,23 @@ var (
 )
 
 // RoundTrip sends req once, or once more where the server says that it has not
-// begun on it, and returns with all of the answer.
+// begun on it, and returns with all of the answer. One that runs out of time ends
+// with [context.DeadlineExceeded].
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, err := content(req)
 	if err != nil {
 		return nil, err
 	}
+	p := newPatience(t.cfg.Limits)
 	if req.URL.Scheme != "https" {
-		return t.roundTripPlain(req, body)
+		return t.roundTripPlain(req, body, p)
 	}
 	s := t.server(req.URL)
 	for left := replays; ; left-- {
-		resp, err := s.roundTrip(req, body)
+		resp, err := s.roundTrip(req, body, p)
 		switch {
 		case errors.Is(err, errPlain):
-			return t.roundTripPlain(req, body)
+			return t.roundTripPlain(req, body, p)
 		case !errors.Is(err, errUnbegun) || left == 0:
 			return resp, err
 		}
@@ -139,12 +140,12 @@ func content(req *http.Request) ([]byte, error) {
 	return body, err
 }
 
-func (t *Transport) roundTripPlain(req *http.Request, body []byte) (*http.Response, error) {
+func (t *Transport) roundTripPlain(req *http.Request, body []byte, p *patience) (*http.Response, error) {
 	again := *req
 	again.Body = io.NopCloser(bytes.NewReader(body))
 	again.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	again.ContentLength = int64(len(body))
-	return t.plain.RoundTrip(&again)
+	return p.carry(t.plain, &again)
 }
 
 // server returns the one that u is at.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
 	"os"
 	"strings"
 	"sync"
@@ -456,41 +455,6 @@ func TestNobodyThere(t *testing.T) {
 	})
 }
 
-// Who carries requests out of patience wants to know how long they wait for one
-// another, which is no fault of the server, and how long for the server.
-func TestTrace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		transport := dialled(t, func(p *peer) {
-			p.greet(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
-			for g := p.next(nil); g != nil; g = p.next(nil) {
-				time.Sleep(4 * time.Second)
-				p.answer(g, 201)
-			}
-		})
-		transport.cfg.Connections = 1
-		began := time.Now()
-		var mu sync.Mutex
-		var all sync.WaitGroup
-		looked, dialled, got := 0, 0, map[time.Duration]int{}
-		for range 5 {
-			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-				GetConn:      func(string) { mu.Lock(); looked++; mu.Unlock() },
-				ConnectStart: func(string, string) { mu.Lock(); dialled++; mu.Unlock() },
-				GotConn:      func(httptrace.GotConnInfo) { mu.Lock(); got[time.Since(began)]++; mu.Unlock() },
-			})
-			all.Go(func() {
-				if status, _, err := post(ctx, transport, "/", "x"); status != 201 {
-					t.Error(status, err)
-				}
-			})
-		}
-		all.Wait()
-		if looked != 5 || dialled != 1 || len(got) != 5 || got[0] != 1 || got[16*time.Second] != 1 {
-			t.Errorf("%d looked, %d dialled, got after %v", looked, dialled, got)
-		}
-	})
-}
-
 // A server that takes one connection from us and no second one is not asked for one
 // with each answer.
 func TestNoSecondConnection(t *testing.T) {
@@ -523,7 +487,7 @@ func TestDialIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		dialled := make(chan time.Duration, 1)
-		transport := New(Config{Dialling: time.Minute, Connections: 1, TLS: &tls.Config{}, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		transport := New(Config{Limits: Limits{Service: time.Hour, Queue: time.Hour}, Dialling: time.Minute, Connections: 1, TLS: &tls.Config{}, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			<-ctx.Done()
 			dialled <- time.Since(began)
 			return nil, ctx.Err()
@@ -939,7 +903,7 @@ func TestPlainServer(t *testing.T) {
 	transport := New(Config{Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, service.Listener.Addr().String())
 	}, TLS: &tls.Config{RootCAs: service.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, ServerName: "example.com"},
-		Connections: 2, Answer: 4096, Header: 16 << 10, Dialling: 10 * time.Second, Idle: time.Minute, Quiet: time.Minute, Lost: time.Minute})
+		Connections: 2, Answer: 4096, Header: 16 << 10, Limits: hasty, Dialling: 10 * time.Second, Idle: time.Minute, Quiet: time.Minute, Lost: time.Minute})
 	defer transport.CloseIdleConnections()
 	for range 2 {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://example.com/p?q", strings.NewReader("body"))
