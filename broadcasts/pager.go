@@ -293,8 +293,8 @@ func (p *pager) unpark(l *line) (more, moved bool, err error) {
 		}
 		if !p.readmit(&attempt{run: r, at: o.Turn, Try: o.Try}) {
 			// Rows whose last word was written down since take room until their
-			// workers have done with them. There may be fewer than limit then, and
-			// yet some are left.
+			// workers have done with them, and so may those of a new push service.
+			// There may be fewer than limit then, and yet some are left.
 			more = true
 			break
 		}

@@ -96,12 +96,25 @@ func (p *pager) hold(a *attempt, wait time.Duration) bool {
 // release brings rows back whose time on hold is over and for which there is room.
 func (p *pager) release() (moved bool) {
 	for _, l := range p.holdsOver() {
-		for _, h := range p.unhold(l) {
-			p.admit(&attempt{run: p.run, at: h.at, Try: h.try}) // there is room: nobody else admits
+		over := p.unhold(l)
+		for i, h := range over {
+			if !p.admit(&attempt{run: p.run, at: h.at, Try: h.try}) {
+				p.holdAgain(l, over[i:])
+				break
+			}
 			moved = true
 		}
 	}
 	return moved
+}
+
+// holdAgain is for rows for which there was room a moment ago: a row that moved to
+// a push service that nobody was at has made room less for all.
+func (p *pager) holdAgain(l *line, rows []hold) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.holds = slices.Concat(rows, l.holds)
+	p.holding += len(rows)
 }
 
 // holdsOver returns the lines that have room, and rows whose time on hold is over.

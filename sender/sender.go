@@ -50,8 +50,10 @@ type Config struct {
 	Resolver *net.Resolver
 
 	// Transport carries the requests. Then RootCAs and Resolver are not used, and
-	// checking addresses is its business. Defaults to one made for push services,
-	// [NewTransport].
+	// checking addresses is its business. It finds where to in the URL's Scheme,
+	// Host and RequestURI, and nothing else; and if it has requests wait for one
+	// another and does not call the hooks of httptrace, that wait is part of their
+	// time. Defaults to what [NewTransport] makes.
 	Transport http.RoundTripper
 }
 

@@ -108,7 +108,7 @@ func (p *patience) limit(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	p.mu.Lock()
 	p.cancel = cancel
-	p.timer = time.AfterFunc(time.Until(p.until), p.look)
+	p.timer = time.AfterFunc(min(time.Until(p.until), p.limits.Service), p.look)
 	p.mu.Unlock()
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn:      func(string) { p.queue() },

@@ -2,7 +2,10 @@ package h2
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"sync"
@@ -131,5 +134,36 @@ func TestTimeRunsFromTheDial(t *testing.T) {
 		if took := time.Since(began); took != 10*time.Second || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("ended after %v by %v", took, err)
 		}
+	})
+}
+
+// Requests that have waited for one another to find out that a server speaks only
+// HTTP/1.1 then have no more time for its answer than any other.
+func TestSilentPlainServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cert, roots := certificate(t)
+		var all sync.WaitGroup
+		transport := New(Config{Limits: hasty, Connections: 3, Answer: 4096, Header: 16 << 10, Dialling: 10 * time.Second,
+			TLS: &tls.Config{RootCAs: roots}, Idle: time.Minute, Quiet: time.Minute, Lost: time.Minute,
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				time.Sleep(time.Second)
+				ours, theirs := net.Pipe()
+				all.Go(func() {
+					io.Copy(io.Discard, tls.Server(theirs, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}))
+					theirs.Close()
+				})
+				return ours, nil
+			}})
+		began := time.Now()
+		for range 3 {
+			all.Go(func() {
+				_, _, err := post(t.Context(), transport, "/", "x")
+				if took := time.Since(began); took > 12*time.Second || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("ended after %v by %v", took, err)
+				}
+			})
+		}
+		all.Wait()
+		transport.CloseIdleConnections()
 	})
 }
