@@ -6,6 +6,28 @@ import (
 	"time"
 )
 
+// mostInLine is how many pages may wait to be let in, for a pointer each. Who comes
+// then waits with all that its request takes.
+const mostInLine = 16_384
+
+// usher lets pages in that wait in line. To begin with a page costs as much as to
+// take its request; so after each one the usher stands back behind whatever else
+// there is to do. In a crowd, who wants less, to know whether the server is alive
+// say, would else wait for all of it (REL-11).
+func (h *Hub) usher() {
+	for {
+		select {
+		case c := <-h.line:
+			if err := h.letIn(c, ""); err != nil {
+				h.Log.Debug("a stream broke", "err", err)
+			}
+			runtime.Gosched()
+		case <-h.stop:
+			return
+		}
+	}
+}
+
 // A crowd notices when many have come in and the last of them is here.
 type crowd struct {
 	before  uint64 // how many had ever come when it was asked last

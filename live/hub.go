@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +67,7 @@ type Hub struct {
 	shards   [shards]*shard
 	presence presence
 	hangup   func() *hangups // notices who is gone; begins with the first that is kept
+	line     chan *conn      // who is taken over, until an usher has time for it
 
 	draining atomic.Bool
 	stop     chan struct{} // closed when nobody is left
@@ -108,7 +110,7 @@ func NewHub(log *Log, cfg HubConfig) (*Hub, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{HubConfig: cfg, log: log, began: time.Now(), stop: make(chan struct{}),
+	h := &Hub{HubConfig: cfg, log: log, began: time.Now(), line: make(chan *conn, mostInLine), stop: make(chan struct{}),
 		presence: presence{pages: map[string][]look{}, messages: map[string]*published{}}}
 	h.quota.open(cfg)
 	h.hangup = sync.OnceValue(func() *hangups {
@@ -132,6 +134,9 @@ func NewHub(log *Log, cfg HubConfig) (*Hub, error) {
 	for _, s := range h.shards {
 		s.at = b.head
 		go s.work()
+	}
+	for range runtime.GOMAXPROCS(0) {
+		go h.usher()
 	}
 	go h.clear()
 	return h, nil
@@ -231,7 +236,8 @@ func (h *Hub) Stream(ctx context.Context, l Listener, cursor string, f Format, t
 // Keep serves a listener on a connection that was taken over from net/http,
 // without a goroutine of its own where the system lets us write without waiting.
 // It closes the connection in the end, and returns when the listener has all that
-// there was. head goes out before everything.
+// there was, or waits in line because it needs nothing of that. head goes out
+// before everything.
 func (h *Hub) Keep(l Listener, cursor string, f Format, on net.Conn, head []byte) error {
 	c, err := h.admit(l, f)
 	if err != nil {
@@ -244,7 +250,20 @@ func (h *Hub) Keep(l Listener, cursor string, f Format, on net.Conn, head []byte
 		return c.serve(context.Background(), cursor, k)
 	}
 	c.kept = k
-	if err := c.begin(cursor, k); err != nil {
+	if cursor != "" { // to read what it missed may take as long as the page takes to hear it
+		return h.letIn(c, cursor)
+	}
+	select {
+	case h.line <- c:
+	case <-h.stop:
+		c.shard.drop(c)
+	}
+	return nil
+}
+
+// letIn begins with a connection that was taken over.
+func (h *Hub) letIn(c *conn, cursor string) error {
+	if err := c.begin(cursor, c.kept); err != nil {
 		c.shard.drop(c)
 		return err
 	}
@@ -398,4 +417,11 @@ func (h *Hub) Close(ctx context.Context) {
 		s.abandon()
 	}
 	close(h.stop)
+	for len(h.line) > 0 {
+		select {
+		case c := <-h.line:
+			c.shard.drop(c)
+		default: // an usher was quicker
+		}
+	}
 }
