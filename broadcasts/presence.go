@@ -79,7 +79,7 @@ func (a *attempt) patience(until time.Time) time.Duration {
 func (p *pager) hold(a *attempt, wait time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.holding == maxHolds {
+	if p.holding >= maxHolds {
 		return false
 	}
 	a.handed = true

@@ -1,14 +1,28 @@
 package live
 
 import (
+	"errors"
+	"net"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
-// mostInLine is how many pages may wait to be let in, for a pointer each. Who comes
-// then waits with all that its request takes.
-const mostInLine = 16_384
+const (
+	// mostInLine is how many pages may wait to be let in. Who comes then waits with
+	// all that its request takes.
+	mostInLine = 16_384
+	// longInLine is how long a page lets everybody go first, however busy we are: after
+	// two seconds without a word the page kit tries another way, which costs more.
+	longInLine = 1500 * time.Millisecond
+)
+
+// An arrival is a page that waits in line to be let in.
+type arrival struct {
+	conn *conn
+	at   time.Duration // since the hub began
+}
 
 // usher lets pages in that wait in line. To begin with a page costs as much as to
 // take its request; so after each one the usher stands back behind whatever else
@@ -17,15 +31,39 @@ const mostInLine = 16_384
 func (h *Hub) usher() {
 	for {
 		select {
-		case c := <-h.line:
-			if err := h.letIn(c, ""); err != nil {
+		case a := <-h.line:
+			if err := h.letIn(a.conn, "", atOnce{a.conn}); err != nil {
 				h.Log.Debug("a stream broke", "err", err)
 			}
-			runtime.Gosched()
+			if h.now()-a.at < longInLine {
+				runtime.Gosched()
+			}
 		case <-h.stop:
 			return
 		}
 	}
+}
+
+var errFull = errors.New("live: the page has yet to read what it asked for before")
+
+// An atOnce writes to a page for which an usher must not wait, nor those behind it:
+// what does not leave at once ends it. One that has read what it was sent before
+// has room for a hello.
+type atOnce struct{ *conn }
+
+func (o atOnce) Write(frames ...[]byte) error {
+	all := slices.Concat(o.kept.head, slices.Concat(frames...))
+	o.kept.head = nil
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		return net.ErrClosed
+	}
+	n, err := o.kept.try(all)
+	if err == nil && n < len(all) {
+		err = errFull
+	}
+	return err
 }
 
 // A crowd notices when many have come in and the last of them is here.

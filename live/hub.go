@@ -67,12 +67,12 @@ type Hub struct {
 	shards   [shards]*shard
 	presence presence
 	hangup   func() *hangups // notices who is gone; begins with the first that is kept
-	line     chan *conn      // who is taken over, until an usher has time for it
+	line     chan arrival    // who was taken over, until an usher has time for it
 
 	draining atomic.Bool
 	stop     chan struct{} // closed when nobody is left
 
-	took                       atomic.Uint64 // connections that were taken over
+	took                       atomic.Uint64 // connections that were taken over and let in
 	events, acknowledged, slow atomic.Uint64
 	visible                    atomic.Int64
 }
@@ -110,7 +110,7 @@ func NewHub(log *Log, cfg HubConfig) (*Hub, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{HubConfig: cfg, log: log, began: time.Now(), line: make(chan *conn, mostInLine), stop: make(chan struct{}),
+	h := &Hub{HubConfig: cfg, log: log, began: time.Now(), line: make(chan arrival, mostInLine), stop: make(chan struct{}),
 		presence: presence{pages: map[string][]look{}, messages: map[string]*published{}}}
 	h.quota.open(cfg)
 	h.hangup = sync.OnceValue(func() *hangups {
@@ -251,10 +251,10 @@ func (h *Hub) Keep(l Listener, cursor string, f Format, on net.Conn, head []byte
 	}
 	c.kept = k
 	if cursor != "" { // to read what it missed may take as long as the page takes to hear it
-		return h.letIn(c, cursor)
+		return h.letIn(c, cursor, k)
 	}
 	select {
-	case h.line <- c:
+	case h.line <- arrival{c, h.now()}:
 	case <-h.stop:
 		c.shard.drop(c)
 	}
@@ -262,8 +262,8 @@ func (h *Hub) Keep(l Listener, cursor string, f Format, on net.Conn, head []byte
 }
 
 // letIn begins with a connection that was taken over.
-func (h *Hub) letIn(c *conn, cursor string) error {
-	if err := c.begin(cursor, c.kept); err != nil {
+func (h *Hub) letIn(c *conn, cursor string, to Carrier) error {
+	if err := c.begin(cursor, to); err != nil {
 		c.shard.drop(c)
 		return err
 	}
@@ -419,8 +419,8 @@ func (h *Hub) Close(ctx context.Context) {
 	close(h.stop)
 	for len(h.line) > 0 {
 		select {
-		case c := <-h.line:
-			c.shard.drop(c)
+		case a := <-h.line:
+			a.conn.shard.drop(a.conn)
 		default: // an usher was quicker
 		}
 	}

@@ -415,8 +415,8 @@ func TestDrainLeavesNothing(t *testing.T) {
 		p.Close()
 	}
 	s.l.Close()
-	// The hub's own goroutines, of which there is one a shard and two that notice
-	// who hangs up, are gone, too.
+	// The hub's own goroutines, of which there is one a shard and some more, are
+	// gone, too.
 	eventually(t, "nothing is left", func() bool { return runtime.NumGoroutine() <= goroutines-shards && openFiles() <= files })
 }
 
@@ -831,6 +831,26 @@ func TestKeptByGoroutine(t *testing.T) {
 	if err := <-done; err == nil || s.hub.Stats().Connections != 0 {
 		t.Errorf("%v, %+v", err, s.hub.Stats())
 	}
+}
+
+// A page that asks for much, reads nothing of it and then wants to listen costs
+// nobody else the time that it is waited for.
+func TestStuffedPages(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, HubConfig{})
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	defer l.Close()
+	for range 50 {
+		client := must(net.Dial("tcp", l.Addr().String()))
+		defer client.Close()
+		server := must(l.Accept())
+		server.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		for _, err := server.Write(make([]byte, 1<<20)); err == nil; {
+			_, err = server.Write(make([]byte, 1<<20))
+		}
+		go s.hub.Keep(news, "", SSE, server, []byte("head\r\n\r\n"))
+	}
+	s.tune(news, "").expect("hello")
 }
 
 // An event that two of a page's channels hear reaches it once.

@@ -103,8 +103,8 @@ var (
 )
 
 // RoundTrip sends req once, or once more where the server says that it has not
-// begun on it, and returns with all of the answer. One that runs out of time ends
-// with [context.DeadlineExceeded], or with what it has of an answer.
+// begun on it, and over HTTP/2 returns with all of the answer. One that runs out of
+// time ends with [context.DeadlineExceeded], or with what it has of an answer.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, err := content(req)
 	if err != nil {
