@@ -13,8 +13,8 @@ const (
 	// mostInLine is how many pages may wait to be let in. Who comes then waits with
 	// all that its request takes.
 	mostInLine = 16_384
-	// longInLine is how long a page lets everybody go first, however busy we are: after
-	// two seconds without a word the page kit tries another way, which costs more.
+	// longInLine is when a page in line lets others go first no longer: after two
+	// seconds without a word the page kit tries another way, which costs more.
 	longInLine = 1500 * time.Millisecond
 )
 
@@ -48,7 +48,8 @@ var errFull = errors.New("live: the page has yet to read what it asked for befor
 
 // An atOnce writes to a page for which an usher must not wait, nor those behind it:
 // what does not leave at once ends it. One that has read what it was sent before
-// has room for a hello.
+// has room for a hello, and for most of what may be published meanwhile; else it
+// comes back with the cursor of its hello.
 type atOnce struct{ *conn }
 
 func (o atOnce) Write(frames ...[]byte) error {

@@ -256,8 +256,8 @@ func (h *Hub) Keep(l Listener, cursor string, f Format, on net.Conn, head []byte
 	select {
 	case h.line <- arrival{c, h.now()}:
 	case <-h.stop:
-		c.shard.drop(c)
 	}
+	c.dropIfStopped()
 	return nil
 }
 
@@ -269,7 +269,17 @@ func (h *Hub) letIn(c *conn, cursor string, to Carrier) error {
 	}
 	h.hangup().watch(c)
 	h.took.Add(1)
+	c.dropIfStopped()
 	return nil
+}
+
+// dropIfStopped is for a page that nobody would send away any more.
+func (c *conn) dropIfStopped() {
+	select {
+	case <-c.shard.hub.stop:
+		c.shard.drop(c)
+	default:
+	}
 }
 
 // An Answer is what a poll gets.
@@ -413,10 +423,10 @@ func (h *Hub) Close(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+	close(h.stop)
 	for _, s := range h.shards {
 		s.abandon()
 	}
-	close(h.stop)
 	for len(h.line) > 0 {
 		select {
 		case a := <-h.line:

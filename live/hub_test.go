@@ -840,7 +840,7 @@ func TestStuffedPages(t *testing.T) {
 	s := newStation(t, HubConfig{})
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	defer l.Close()
-	for range 50 {
+	for range 20 * runtime.GOMAXPROCS(0) { // an usher each, and five seconds
 		client := must(net.Dial("tcp", l.Addr().String()))
 		defer client.Close()
 		server := must(l.Accept())

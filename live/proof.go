@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,11 +55,9 @@ func (c *conn) accepts(o Order) error {
 
 // farewell sends a page away whose proof expires while it catches up.
 func (c *conn) farewell(to Carrier) error {
+	err := to.Write(c.format.control(goodbye(Auth)))
 	c.mu.Lock()
 	c.over, c.said = true, Auth
 	c.mu.Unlock()
-	if err := to.Write(c.format.control(goodbye(Auth))); err != nil {
-		return err
-	}
-	return ErrUnproven
+	return cmp.Or(err, ErrUnproven)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -159,6 +160,20 @@ type slowTape struct {
 func (s *slowTape) Write(frames ...[]byte) error {
 	time.Sleep(s.each)
 	return s.tape.Write(frames...)
+}
+
+// A page whose proof ends before an usher has time for it is told so.
+func TestProofExpiresInLine(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, HubConfig{})
+	p := s.tune(ann(0), "")
+	p.expect("hello")
+	if b := members[bye](p.expect("bye")); b.Reason != Auth {
+		t.Errorf("%+v", b)
+	}
+	if f, err := p.next(); err != io.EOF {
+		t.Errorf("%+v, %v behind the goodbye", f, err)
+	}
 }
 
 // Who catches up slowly does so no longer than they may hear it, and goes on from
