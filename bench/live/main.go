@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -42,8 +43,24 @@ func main() {
 	}
 }
 
+// mayOpen refuses more pages than there may be descriptors for, of which the server
+// keeps up to a half for all else.
+func mayOpen(pages int) error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	if needed := uint64(min(pages+5000, 2*pages+200)); limit.Cur < needed {
+		return fmt.Errorf("%d pages need %d file descriptors and the limit is %d: raise it (ulimit -Hn) or ask for fewer -pages", pages, needed, limit.Cur)
+	}
+	return nil
+}
+
 // measure lets the three stand for election, one after the other.
 func measure(ctx context.Context, pages, events int) error {
+	if err := mayOpen(pages); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "belfry-bench-")
 	if err != nil {
 		return err
